@@ -1,0 +1,34 @@
+"""What can go wrong, and the exit status that says so.
+
+Every command and every stage ends with one of these; `dvc` turns all but 0 into 255.
+"""
+
+import enum
+import errno
+
+
+class ExitStatus(enum.IntEnum):
+    SUCCESS = 0
+    NEGATIVE_VERDICT = 1
+    MISTAKE = 2
+    NOT_COMPARABLE = 3
+    INTERNAL_ERROR = 70
+    INTERRUPTED = 130  # the shell's convention: 128 + SIGINT
+
+
+class Mistake(Exception):
+    """Something only the user can mend. Each line names a file, key or image and the remedy; no traceback is shown."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def mistake_in_environment(error: OSError) -> Mistake | None:
+    """The operating system's refusals that a user can mend, as such; None for those that are ours."""
+    place = error.filename if error.filename is not None else "the working directory"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Mistake(f"{place}: no space left on the disk; free some and run the same command again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Mistake(f"{place}: not permitted ({error.strerror}); make it accessible to this user, then run again")
+    return None

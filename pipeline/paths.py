@@ -1,0 +1,76 @@
+"""Where everything is, once. Artefacts are relative to the folder a stage runs in; state belongs to the root."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+DVC_YAML = Path("dvc.yaml")
+
+SOURCE = Path("data/source.json")
+PREPARED = Path("data/prepared")  # train and validation
+TEST = Path("data/test")  # the sealed split: only evaluate opens it
+AUGMENTED = Path("data/augmented")
+BEST = Path("artifacts/search/best.yaml")
+SEARCH = Path("artifacts/search")
+MODEL = Path("artifacts/model")
+EVALUATION = Path("artifacts/evaluation")
+
+
+def root() -> Path:
+    """The project's own root: where tracking and state live, also while a temporary DVC experiment folder runs."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd()).resolve()
+
+
+def state() -> Path:
+    """Working state (spools, hash caches, locks): ignored by git, unknown to DVC, safe to delete between runs."""
+    return root() / ".retrace"
+
+
+def find_project(start: Path) -> Path | None:
+    """The nearest folder at or above `start` that holds a dvc.yaml and a params.yaml."""
+    for folder in (start, *start.parents):
+        if (folder / DVC_YAML).is_file() and (folder / PARAMS).is_file():
+            return folder
+    return None
+
+
+@contextmanager
+def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Folders to write into, that take the places of `targets` together at the end, or vanish on any error.
+
+    An output is thus whole or absent, never half-written. The scratch folders lie beside their targets: a rename
+    works within one file system only.
+    """
+    with ExitStack() as cleanup:
+        scratch = []
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared output
+            scratch.append(folder)
+        yield tuple(scratch)
+        for folder, target in zip(scratch, targets, strict=True):
+            if target.exists():
+                shutil.rmtree(target)
+            folder.rename(target)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
