@@ -1,0 +1,89 @@
+"""The Lightning module: network + objective + optimizer, one step for the three phases."""
+
+from collections.abc import Callable
+from typing import Literal, TypedDict
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn, optim
+from torch.optim.lr_scheduler import LambdaLR
+
+from models.catalogue import Regularization
+from models.losses import Loss
+from models.regularizers import penalized, penalty
+from models.schedules import Schedule
+
+Phase = Literal["train", "val", "test"]
+Batch = tuple[Tensor, Tensor]
+
+
+class StepOutput(TypedDict):
+    """What callbacks read from a step: scalars on the batch's device, all but `loss` detached."""
+
+    loss: Tensor  # the whole objective
+    data_loss: Tensor  # mean over the batch, without the penalty
+    correct: Tensor  # images whose highest score is the label's
+    images: int
+
+
+class Classifier(lightning.LightningModule):
+    """Learns scores (N, classes) from normalised images (N, C, H, W) and labels (N,)."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        regularization: Regularization,
+        optimizer: Callable[[nn.Module], optim.Optimizer],
+        schedule: Schedule,
+    ) -> None:
+        """`schedule` maps the number of optimizer steps done to the factor on the learning rate."""
+        super().__init__()
+        self.network = network
+        self._loss = loss
+        self._regularization = regularization
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._penalized = penalized(network)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, batch_index: int) -> StepOutput:
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_index: int) -> StepOutput:
+        return self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_index: int) -> StepOutput:
+        return self._step(batch, "test")
+
+    def _step(self, batch: Batch, phase: Phase) -> StepOutput:
+        images, labels = batch
+        scores = self.network(images)
+        data_loss = self._loss(scores.float(), labels).mean()  # float32 also under bf16: sums of exponentials
+        penalty_ = penalty(self._penalized, self._regularization) if phase == "train" else None
+        return {
+            "loss": data_loss if penalty_ is None else data_loss + penalty_,
+            "data_loss": data_loss.detach(),
+            "correct": (scores.detach().argmax(1) == labels).sum(),
+            "images": len(labels),
+        }
+
+    def configure_optimizers(self) -> tuple[list[optim.Optimizer], list[dict[str, object]]]:
+        optimizer = self._optimizer(self.network)
+        scheduler = LambdaLR(optimizer, self._schedule)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Learned numbers of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def manual_seed(seed: int) -> None:
+    """Seed torch's generators on every device (dropout, initialisation)."""
+    torch.manual_seed(seed)
