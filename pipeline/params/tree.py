@@ -1,0 +1,210 @@
+"""params.yaml as one frozen tree, built from the catalogue: parsed once, at the edge."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, create_model
+from pydantic.fields import FieldInfo
+
+from models import catalogue
+from models.catalogue import Settings, setting
+from pipeline import paths
+from pipeline.errors import Mistake
+from pipeline.params import fields, reading, space
+from pipeline.params.fields import Choice, Section
+from pipeline.params.space import Dimension, has_momentum
+
+_BEFORE_SEARCH = "it is used before the search starts"
+_MACHINE = "it describes the machine, not the model"
+
+
+class _Optimizer(Choice):
+    lr: float = setting("learning rate", gt=0, le=1000, search=(1e-4, 1.0, "log"))
+    momentum: float | None = setting("null: the optimizer's own", ge=0, lt=1, search=(0.8, 0.99))
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().disagreements(values)
+        name, momentum = values.get("name"), values.get("momentum")
+        if name is not None and momentum is not None and not has_momentum(name):
+            meant = ", ".join(other for other in catalogue.OPTIMIZERS if has_momentum(other))
+            yield "momentum", f"{momentum} has no meaning for {name}; set it to null, or use {meant}"
+
+    @property
+    def effective_momentum(self) -> float | None:
+        """The number in force; None for an optimizer that has no momentum."""
+        return self.momentum if self.momentum is not None else catalogue.OPTIMIZERS[self.name].own_momentum
+
+
+class _Schedule(Choice):
+    warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
+
+
+def _choice(title: str, table: Mapping[str, type[Settings]], base: type[Choice] = Choice) -> type[Choice]:
+    """The section class of a catalogue table. A family that is not chosen may be absent."""
+    members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
+    names: Any = Literal[tuple(table)]
+    return create_model(title, __base__=base, name=(names, setting("which family")), **members)
+
+
+if TYPE_CHECKING:
+    ModelSection = Choice
+    LossSection = Choice
+    OptimizerSection = _Optimizer
+    ScheduleSection = _Schedule
+    SourceName = str
+else:
+    ModelSection = _choice("Model", catalogue.NETWORKS)
+    LossSection = _choice("Loss", catalogue.LOSSES)
+    OptimizerSection = _choice("Optimizer", catalogue.OPTIMIZERS, _Optimizer)
+    ScheduleSection = _choice("Schedule", catalogue.SCHEDULES, _Schedule)
+    SourceName = Literal[tuple(catalogue.SOURCES)]
+
+
+class Data(Section):
+    source: SourceName = setting("where the images come from", unsearchable=_BEFORE_SEARCH)
+    path: str | None = setting("the folder, for source: folder", unsearchable=_BEFORE_SEARCH)
+    image_size: int | None = setting(
+        "pixels a side; null: the source's own", ge=1, le=4096, unsearchable=_BEFORE_SEARCH
+    )
+    channels: Literal[1, 3] | None = setting("null: the source's own", unsearchable=_BEFORE_SEARCH)
+    validation_fraction: float = setting("share held out to choose on", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
+    test_fraction: float = setting("share sealed for evaluate", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
+    max_bad_fraction: float = setting("largest share of unreadable files", ge=0, le=1, unsearchable=_BEFORE_SEARCH)
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        source = values.get("source")
+        if source is not None and "path" in values:
+            needs_path, path = catalogue.SOURCES[source].needs_path, values["path"]
+            if needs_path and not path:
+                yield "path", f"missing; `source: {source}` needs the folder that holds the images"
+            elif not needs_path and path is not None:
+                yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or set source: folder"
+        if {"validation_fraction", "test_fraction"} <= set(values):
+            total = values["validation_fraction"] + values["test_fraction"]
+            if total >= 1:
+                text = f"with test_fraction makes {total:g}, which leaves nothing to train on; lower one"
+                yield "validation_fraction", text
+
+    @property
+    def resolved_image_size(self) -> int:
+        return self.image_size or catalogue.SOURCES[self.source].image_size
+
+    @property
+    def resolved_channels(self) -> int:
+        return self.channels or catalogue.SOURCES[self.source].channels
+
+
+class Augment(Settings):
+    normalization: Literal["channel", "none"] = setting("how pixels are scaled", unsearchable=_BEFORE_SEARCH)
+    crop_padding: int = setting("pixels of padding before a random crop", ge=0, le=512, search=(0, 4))
+    horizontal_flip: bool = setting("mirror every second image at random")
+    rotation_degrees: float = setting("rotate by up to this either way", ge=0, le=180, search=(0.0, 30.0))
+    brightness: float = setting("add up to this share of the range either way", ge=0, le=1, search=(0.0, 0.5))
+    contrast: float = setting("scale about mid-grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
+    pca_shift: float = setting("standard deviation of AlexNet's colour shift", ge=0, le=10, search=(0.0, 0.3))
+    cutout_size: int = setting("side of the square that is blanked", ge=0, le=4096, search=(0, 16))
+
+
+class Train(Settings):
+    epochs: int = setting("passes over the training split", ge=1, le=100_000)
+    batch_size: int = setting("images a step", ge=1, le=1_000_000, search=(16, 512, "log"))
+    limit_batches: int | None = setting("batches an epoch at most; null: all", ge=1)
+    early_stopping_epochs: int | None = setting("epochs without a better validation loss; null: never", ge=1)
+    threads: int = setting("torch's threads", ge=1, le=1024, unsearchable=_MACHINE)
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("what to train on", unsearchable=_MACHINE)
+    devices: int = setting("how many of them", ge=1, le=1024, unsearchable=_MACHINE)
+    strategy: Literal["auto", "ddp"] = setting("how several devices work together", unsearchable=_MACHINE)
+    precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = setting("of the arithmetic")
+    channels_last: bool = setting("memory format of images and weights")
+
+
+class Search(Settings):
+    trials: int = setting("0: no search", ge=0, le=1_000_000)
+    epochs: int | None = setting("epochs of each trial; null: train.epochs", ge=1, le=100_000)
+    sampler: Literal["tpe", "random"] = setting("how values are proposed")
+    pruner: Literal["median", "none"] = setting("how hopeless trials are stopped")
+    space: dict[str, Any] = setting("mirrors this file: ranges or choices at the keys to search")
+
+
+class Evaluate(Settings):
+    mistakes: int = setting("worst mistakes shown as pictures", ge=0, le=1000)
+
+
+class Tracking(Settings):
+    uri: str | None = setting("MLflow server; null: mlflow.db here", operational=True)
+    experiment: str = setting("MLflow experiment", operational=True, min_length=1)
+    drain_seconds: float = setting("how long a stage waits for MLflow", ge=0, le=86_400, operational=True)
+    log_every_steps: int = setting("steps between two points", ge=1, operational=True)
+
+
+class Params(Settings):
+    seed: int = setting("of every random number", ge=0, lt=2**63, unsearchable="a search would pick the luckiest")
+    data: Data
+    augment: Augment
+    model: ModelSection
+    loss: LossSection
+    regularization: catalogue.Regularization
+    optimizer: OptimizerSection
+    schedule: ScheduleSection
+    train: Train
+    search: Search
+    evaluate: Evaluate
+    tracking: Tracking
+
+    def overlaid(self, changes: Mapping[str, Any]) -> "Params":
+        """This tree with some values replaced; `changes` mirrors the tree. Validated again."""
+        return reading.validated(Params, _merged(self.model_dump(), changes), "overlaid values")
+
+    def flat(self) -> dict[str, Any]:
+        """What is in force, as {"optimizer.lr": 0.1, ...}: families that are not chosen are left out."""
+        return dict(_flat(self))
+
+    @property
+    def space(self) -> tuple[Dimension, ...]:
+        """What the search may vary, in a fixed order, names of families first."""
+        return space.parse(Params, self.search.space)[0]
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and validate params.yaml.
+
+    Raises Mistake with every mistake of the file: unknown and missing keys, wrong types, values out of range,
+    duplicate keys, keys that do not agree, and a search space that does not fit.
+    """
+    try:
+        text = reading.read_text(path)
+    except FileNotFoundError:
+        raise Mistake(f"{path}: not found; run this in the project's folder") from None
+    raw, lines, duplicates = reading.parse_yaml(text, str(path))
+    return reading.validated(Params, raw, str(path), lines, duplicates)
+
+
+def leaves(model: type[BaseModel] = Params) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every key of the tree that holds a value, with its field."""
+    yield from fields.leaves(model)
+
+
+def json_schema() -> str:
+    """The schema by which editors complete params.yaml; kept in docs/params.schema.json."""
+    return json.dumps(Params.model_json_schema(), indent=1) + "\n"
+
+
+def _flat(node: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node:
+        if isinstance(value, BaseModel):
+            if not (isinstance(node, Choice) and name != node.name):
+                yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None or name not in fields.families(type(node)):
+            yield f"{prefix}{name}", value
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(value, Mapping) and isinstance(old, Mapping) else value
+    return result
