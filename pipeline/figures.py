@@ -1,0 +1,296 @@
+"""The pictures that need axes, and the worst mistakes, as PNG bytes: equal input gives equal bytes.
+
+Drawn on a canvas of their own (no pyplot, no global state), in the one font that matplotlib brings along, so that they
+look the same on every machine. `dark` draws for a dark page.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LONGEST_NAME = 22  # characters of a class name on an axis
+_LARGEST_WITH_NUMBERS = 30  # classes up to which every cell says its count
+
+
+@dataclass(frozen=True)
+class _Theme:
+    background: str
+    ink: str
+    faint: str
+    right: str  # the ramp's end for what was recognised
+    wrong: str  # and for what was mistaken
+    lines: tuple[str, str]  # training, validation
+
+
+_LIGHT = _Theme("#ffffff", "#1c2530", "#d5dbe1", "#1f6feb", "#c9342b", ("#1f6feb", "#d9730d"))
+_DARK = _Theme("#161b22", "#e6edf3", "#343c46", "#4f94f5", "#e5534b", ("#5fa3ff", "#f0984a"))
+
+
+@contextmanager
+def _own_style() -> Iterator[None]:
+    """A user's matplotlibrc must not change the bytes. Used as a decorator."""
+    import matplotlib
+
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+        yield
+
+
+# --- confusion matrix -------------------------------------------------------------------------------------------------
+
+
+@_own_style()
+def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark: bool = False) -> bytes:
+    """A confusion matrix, counts of shape (K, K), rows actual and columns predicted.
+
+    Blue, on the diagonal: the share of the row that was recognised. Red: the mistakes, on a scale of their own that
+    ends at the largest share of any, because beside the diagonal they would all look like nothing.
+    """
+    theme = _DARK if dark else _LIGHT
+    size = len(classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    largest_mistake = float(np.max(shares * (1 - np.eye(size)), initial=0.0))
+    # Every name must be legible: 7 points a row for many classes, more room for a few.
+    inches = min(max(4.4, 0.46 * size), 17.0) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 2.5
+    points = 10.0 if size <= 12 else 8.0 if size <= _LARGEST_WITH_NUMBERS else 6.5
+    figure = _figure(inches + 1.2, inches + 0.9, theme)
+    axes = figure.add_subplot()
+    colours = np.empty((size, size, 3))
+    diagonal = np.eye(size, dtype=bool)
+    colours[diagonal] = _ramp(theme.background, theme.right, shares[diagonal])
+    # A square root lifts the single mistakes, which are most of them, off the ground.
+    colours[~diagonal] = _ramp(theme.background, theme.wrong, np.sqrt(shares[~diagonal] / (largest_mistake or 1.0)))
+    axes.imshow(colours, interpolation="nearest")
+    axes.set_xticks(range(size), _labels(classes), rotation=90 if size > 12 or _wide(classes) else 0, fontsize=points)
+    axes.set_yticks(range(size), _labels(classes), fontsize=points)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set_parse_math(False)  # a class may be called $x$
+    axes.set_xlabel("predicted", color=theme.ink, fontsize=points + 1)
+    axes.set_ylabel("actual", color=theme.ink, fontsize=points + 1)
+    _quiet_frame(axes, theme)
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color=theme.faint, linewidth=0.5 if size <= _LARGEST_WITH_NUMBERS else 0.25)
+    axes.tick_params(which="both", length=0)
+    if size <= _LARGEST_WITH_NUMBERS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            bright = colours[row, column] @ (0.2126, 0.7152, 0.0722) > 0.5
+            axes.text(
+                column, row, str(counts[row, column]), ha="center", va="center", fontsize=points,
+                color="#101418" if bright else "#ffffff",
+            )  # fmt: skip
+    return _png(figure)
+
+
+def _ramp(low: str, high: str, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Colours between two, shape (..., 3); a share above nothing is never invisible."""
+    from matplotlib.colors import to_rgb
+
+    start, end = np.array(to_rgb(low)), np.array(to_rgb(high))
+    strength = np.where(shares > 0, 0.12 + 0.88 * shares, 0.0)[..., None]
+    return np.asarray(start + strength * (end - start))
+
+
+def _wide(classes: Sequence[str]) -> bool:
+    return max(map(len, _labels(classes))) > 4
+
+
+def _labels(classes: Sequence[str]) -> list[str]:
+    """Names as the axes can show them: cut when long, by number (from 0) when the font lacks a character."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap()
+    result = []
+    for number, name in enumerate(classes):
+        writable = name.isprintable() and all(ord(character) in known for character in name)
+        cut = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+        result.append(cut if writable else f"class {number}")
+    return result
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+_PANELS = (
+    ("loss", "train_loss", "val_loss"),
+    ("accuracy", "train_accuracy", "val_accuracy"),
+    ("learning rate", "lr", None),
+)
+
+
+def read_learning_curves(path: Path) -> dict[str, list[float]]:
+    """The columns of a learning_curves.csv; an empty cell is NaN.
+
+    Raises ValueError for a file that is not one.
+    """
+    import csv
+
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    needed = {"epoch", *(name for _, *names in _PANELS for name in names if name)}
+    if not rows or not needed <= set(rows[0]):
+        raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
+    return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
+
+
+@_own_style()
+def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = False) -> bytes:
+    """Loss, accuracy and learning rate by epoch, one panel above the other.
+
+    history: equally long columns epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr; NaN leaves a gap.
+    """
+    theme = _DARK if dark else _LIGHT
+    figure = _figure(6.4, 6.6, theme)
+    panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 3, 1.3]})
+    epochs = np.asarray(history["epoch"], dtype=float)
+    for axes, (title, train, validation) in zip(panels, _PANELS, strict=True):
+        for name, column, colour in zip(("training", "validation"), (train, validation), theme.lines, strict=True):
+            if column is not None:
+                values = np.asarray(history[column], dtype=float)
+                marker = "o" if len(epochs) <= 40 else None
+                # An infinite loss has no place on an axis.
+                shown = np.where(np.isfinite(values), values, np.nan)
+                axes.plot(epochs, shown, color=colour, label=name, marker=marker, markersize=3, linewidth=1.6)
+        axes.set_ylabel(title, color=theme.ink)
+        axes.grid(color=theme.faint, linewidth=0.6)
+        axes.margins(x=0.02)
+        _quiet_frame(axes, theme)
+    panels[0].legend(frameon=False, labelcolor=theme.ink)
+    panels[-1].set_xlabel("epoch", color=theme.ink)
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    figure.align_ylabels()
+    return _png(figure)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Mistaken:
+    """One wrongly classified image, (H, W, C) uint8, and what was said of it."""
+
+    image: NDArray[np.uint8]
+    path: str
+    actual: int  # position in the classes
+    predicted: int
+    probability_actual: float
+    probability_predicted: float
+
+
+def mistakes(wrong: Sequence[Mistaken], classes: Sequence[str], *, columns: int = 6) -> bytes:
+    """A sheet of wrongly classified images, each above what it was taken for and what it is."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    side, gap, line = 112, 14, 17
+    columns = max(1, min(columns, len(wrong)))
+    rows = math.ceil(len(wrong) / columns)
+    font = ImageFont.truetype(str(_font_file()), 12)
+    names = _labels(classes)
+    width = max(gap + columns * (side + gap), 300)
+    height = gap + rows * (side + 2 * line + gap + 4) if wrong else 60
+    sheet = Image.new("RGB", (width, height), _LIGHT.background)
+    draw = ImageDraw.Draw(sheet)
+    if not wrong:
+        draw.text((gap, 20), "No image was classified wrongly.", fill=_LIGHT.ink, font=font)
+    for number, mistake in enumerate(wrong):
+        row, column = divmod(number, columns)
+        x, y = gap + column * (side + gap), gap + row * (side + 2 * line + gap + 4)
+        tile = _enlarged(mistake.image, side)
+        sheet.paste(tile, (x + (side - tile.width) // 2, y + (side - tile.height) // 2))
+        for verb, number_of_class, probability, colour, below in (
+            ("said", mistake.predicted, mistake.probability_predicted, _LIGHT.wrong, 4),
+            ("is", mistake.actual, mistake.probability_actual, _LIGHT.ink, 4 + line),
+        ):
+            share = f" ({percent(probability)})"
+            text = _fitted(f"{verb} {names[number_of_class]}", font, side - font.getlength(share)) + share
+            draw.text((x, y + side + below), text, fill=colour, font=font)
+    return _pil_png(sheet)
+
+
+def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
+    """One (H, W, C) uint8 image as a PNG of its own size, or smaller where a side is above `largest` pixels."""
+    from PIL import Image
+
+    picture = _picture(image)
+    picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    return _pil_png(picture)
+
+
+def _picture(image: NDArray[np.uint8]) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def _enlarged(image: NDArray[np.uint8], side: int) -> Any:
+    """As large as fits into a square: by a whole factor, so that pixels stay pixels, or reduced."""
+    from PIL import Image
+
+    picture = _picture(image)
+    factor = side // max(picture.size)
+    if factor >= 1:
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _fitted(text: str, font: Any, width: float) -> str:
+    while len(text) > 1 and font.getlength(text) > width:
+        text = text[:-2] + "…"
+    return text
+
+
+def percent(share: float) -> str:
+    """A probability as a whole percentage that says 100 only where it is 1, and 0 only where it is 0."""
+    whole = round(100 * share)
+    if whole == 100 and share < 1:
+        return ">99 %"
+    return "<1 %" if whole == 0 and share > 0 else f"{whole} %"
+
+
+# --- canvas -----------------------------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float, theme: _Theme) -> "Figure":
+    """An empty figure, in inches, with its own canvas."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, facecolor=theme.background, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _quiet_frame(axes: "Axes", theme: _Theme) -> None:
+    axes.set_facecolor(theme.background)
+    axes.tick_params(colors=theme.ink, which="both")
+    for spine in axes.spines.values():
+        spine.set_color(theme.faint)
+
+
+def _png(figure: "Figure") -> bytes:
+    stream = io.BytesIO()
+    # The version of matplotlib that drew it is not part of the picture.
+    figure.savefig(stream, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _pil_png(picture: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _font_file() -> Path:
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
