@@ -123,7 +123,7 @@ def _mistakes(tree: type[BaseModel], raw: Mapping[Any, Any]) -> Iterator[tuple[P
 
 def _told_elsewhere(problem: Any) -> bool:
     """Rules between keys, and odd keys in search.space, are told by their own part of _mistakes."""
-    return problem["type"] == _BY_RULE or problem["loc"][-1:] == ("[key]",)
+    return bool(problem["type"] == _BY_RULE or problem["loc"][-1:] == ("[key]",))
 
 
 def _explain(tree: type[BaseModel], kind: str, path: Path, value: Any, message: str) -> str:

@@ -105,6 +105,7 @@ class Augment(Settings):
     rotation_degrees: float = setting("rotate by up to this either way", ge=0, le=180, search=(0.0, 30.0))
     brightness: float = setting("add up to this share of the range either way", ge=0, le=1, search=(0.0, 0.5))
     contrast: float = setting("scale about mid-grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
+    saturation: float = setting("scale about each pixel's grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
     pca_shift: float = setting("standard deviation of AlexNet's colour shift", ge=0, le=10, search=(0.0, 0.3))
     cutout_size: int = setting("side of the square that is blanked", ge=0, le=4096, search=(0, 16))
 
