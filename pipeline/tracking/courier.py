@@ -1,0 +1,116 @@
+"""Sends spools: one attempt after another over one connection, beside a stage or in the foreground (`sync`)."""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.params import Params
+from pipeline.tracking import spool
+from pipeline.tracking.delivery import Connection, Delivery, is_sent, start_of
+from pipeline.tracking.destination import Destination, connect, destination
+from pipeline.tracking.run import runs_folder
+
+FIRST_PAUSE_SECONDS = 0.5
+LAST_ATTEMPTS = 3  # unanswered ones at the end, before giving up: a dead server costs a stage 1.5 s
+
+
+@dataclass
+class Summary:
+    """What became of the runs: their keys. `reasons` says why some are left."""
+
+    sent: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+
+
+class Unanswered(Exception):
+    """The destination did not answer, or not now: worth another attempt."""
+
+
+class Courier:
+    """Sends spools over one connection, which it makes when it is first needed."""
+
+    def __init__(self, target: Destination, say: Callable[[str], None]) -> None:
+        self._target = target
+        self._say = say
+        self._connection: Connection | None = None
+        self.refused: dict[str, str] = {}
+
+    def send(self, folders: Sequence[Path]) -> list[Path]:
+        """One attempt at each spool, oldest first, so that parents precede their children. Returns the unfinished.
+
+        Raises Unanswered at the first attempt that the destination does not answer.
+        """
+        pending = [folder for folder in folders if folder.name not in self.refused and not is_sent(folder)]
+        starts = {folder: start for folder in pending if (start := start_of(folder)) is not None}
+        return [
+            folder
+            for folder in sorted(starts, key=lambda folder: (starts[folder]["time"], starts[folder]["parent"] or ""))
+            if not self._deliver(folder)
+        ]
+
+    def _deliver(self, folder: Path) -> bool:
+        with spool.locked(folder / "sender.lock", wait=False) as got:
+            if not got:
+                return False  # another sender is at it
+            try:
+                connection = self._connected()
+                finished = Delivery(folder, connection).send()
+                for note in connection.notes:
+                    self._say(note)
+                connection.notes.clear()
+                return finished
+            except Exception as error:
+                if is_lasting(error):
+                    self.refused[folder.name] = f"{folder.name}: {_first_line(error)}"
+                    self._say(f"refused {folder}\n{traceback.format_exc()}")
+                    return False
+                raise Unanswered(f"{self._target.shown}: {_first_line(error)}") from error
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            client, experiment_id = connect(self._target)
+            self._connection = Connection(client, experiment_id, self._target)
+        return self._connection
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether trying again is of no use: the server understood and said no, or the fault is ours."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        return 400 <= status < 500 and status not in (408, 429)
+    return not isinstance(error, OSError)  # requests' errors are OSErrors too
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+
+
+def sync(params: Params, folder: Path | None = None) -> Summary:
+    """Send every run that is not sent yet, here and now; `folder`: runs brought from another machine.
+
+    Runs that a living process still writes are brought up to date and stay listed as left.
+    """
+    runs = folder or runs_folder()
+    before = {path.name for path in spool.spools(runs) if not is_sent(path)}
+    reasons: list[str] = []
+    courier = Courier(destination(params), reasons.append)
+    for attempt in range(LAST_ATTEMPTS):
+        try:
+            courier.send(spool.spools(runs))
+            break
+        except Unanswered as error:
+            reasons.append(str(error))
+            time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
+    left = {path.name for path in spool.spools(runs) if not is_sent(path)}
+    return Summary(
+        sent=sorted(before - left),
+        left=sorted(left - set(courier.refused)),
+        refused=sorted(courier.refused),
+        reasons=[*dict.fromkeys([*reasons, *courier.refused.values()])],
+    )

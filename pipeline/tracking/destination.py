@@ -1,0 +1,100 @@
+"""Where runs go: MLFLOW_TRACKING_URI over tracking.uri over mlflow.db in the project's root."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.tracking import spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+
+# Read by mlflow when it is imported. Retries and their waits are the sender's own: mlflow's block for minutes.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True)
+class Destination:
+    """A server or database, where new experiments put artefacts (None: it knows), and the experiment."""
+
+    uri: str
+    artifact_root: str | None
+    experiment: str
+
+    @property
+    def shown(self) -> str:
+        """The address without its password, for people and logs."""
+        return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.uri)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the destination in files without telling what the address may hold of secrets."""
+        return hashlib.sha256(f"{self.uri}\n{self.experiment}".encode()).hexdigest()[:16]
+
+
+def resolve_tracking(params: Params) -> tuple[str, Path | None]:
+    """The tracking address, absolute, and the folder for artefacts (None: a server decides on its own)."""
+    root = paths.root()
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or params.tracking.uri or f"{_SQLITE}mlflow.db"
+    scheme = uri.partition(":")[0] if ":" in uri else ""
+    if uri.startswith(_SQLITE):
+        return _SQLITE + str(root / uri.removeprefix(_SQLITE)), root / "mlartifacts"
+    if scheme == "file":
+        return (root / uri.removeprefix("file:").removeprefix("//")).as_uri(), root / "mlartifacts"
+    if not scheme:
+        return (root / uri).as_uri(), root / "mlartifacts"
+    if scheme.startswith(("http", "databricks", "uc")):
+        return uri, None
+    return uri, root / "mlartifacts"
+
+
+def destination(params: Params) -> Destination:
+    """Where this process's runs go."""
+    uri, artifact_root = resolve_tracking(params)
+    return Destination(uri, None if artifact_root is None else artifact_root.as_uri(), params.tracking.experiment)
+
+
+def connect(target: Destination) -> "tuple[MlflowClient, str]":
+    """A client and the experiment's id; makes the experiment, and a database that is not there yet.
+
+    Raises what mlflow raises when the server does not answer or refuses.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not target.uri.startswith(_SQLITE):
+        return _connect(target)
+    # Processes that create the tables, or an experiment, of one database at the same time break each other
+    database = Path(target.uri.removeprefix(_SQLITE).partition("?")[0])
+    with spool.locked(database.with_name(database.name + ".lock")):
+        return _connect(target)
+
+
+def _connect(target: Destination) -> "tuple[MlflowClient, str]":
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=target.uri)
+    found = client.get_experiment_by_name(target.experiment)
+    if found is None:
+        try:
+            return client, client.create_experiment(target.experiment, artifact_location=target.artifact_root)
+        except MlflowException:
+            found = client.get_experiment_by_name(target.experiment)  # another client was faster
+            if found is None:
+                raise
+    return client, found.experiment_id

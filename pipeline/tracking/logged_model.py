@@ -1,0 +1,80 @@
+"""MLflow's model from what a run kept of it: weights, description and an input example."""
+
+import importlib
+import traceback
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.tracking.delivery import Connection
+
+NAME = "model"
+_SHA256_TAG = "retrace.weights_sha256"
+
+
+def preload() -> None:
+    """Import what sending a model needs: seconds, better spent while the model is being trained."""
+    importlib.import_module("mlflow.pytorch")
+    importlib.import_module("models.build")
+
+
+def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str) -> str | None:
+    """Make the LoggedModel of a run from its kept `folder`, unless the run has it already.
+
+    The model takes raw uint8 images N x H x W x C, N free, and returns probabilities; its format (pt2) holds a graph
+    and numbers, and needs neither pickle nor this project's code. Returns what is wrong with a model that cannot be
+    exported (the run is then sent without it), None if nothing. Raises what mlflow raises when it cannot be sent.
+    """
+    client = connection.client
+    already = client.search_logged_models(
+        [connection.experiment_id], f"source_run_id = '{run_id}' AND tags.`{_SHA256_TAG}` = '{sha256}'"
+    )
+    if any(str(model.status) == "READY" for model in already):
+        return None
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    model = already[0] if already else None
+    if model is None:
+        model = client.create_logged_model(
+            connection.experiment_id, NAME, source_run_id=run_id, tags={_SHA256_TAG: sha256}
+        )
+    with TemporaryDirectory(prefix="retrace-model-") as scratch:
+        target = Path(scratch, NAME)
+        try:
+            _export(folder, target, run_id, model)
+        except Exception as error:  # whatever torch.export finds: the run must not stay unfinished for it
+            connection.notes.append(f"{folder}: not exported\n{traceback.format_exc()}")
+            client.finalize_logged_model(model.model_id, LoggedModelStatus.FAILED)
+            return f"{type(error).__name__}: {error}"[:2000]
+        client.log_model_artifacts(model.model_id, str(target))
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return None
+
+
+def _export(folder: Path, target: Path, run_id: str, logged: Any) -> None:
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import Model
+    from mlflow.models.signature import infer_signature
+
+    from models.build import load_model
+
+    example = np.load(folder / "example.npy", allow_pickle=False)
+    module = load_model(folder).eval()
+    with torch.no_grad():
+        probabilities = module(torch.from_numpy(example)).numpy()
+    mlflow.pytorch.save_model(
+        module,
+        str(target),
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
+        ),
+        signature=infer_signature(example, probabilities),
+        input_example=example,
+        # said, not inferred: mlflow would load the model in a fresh process for that
+        pip_requirements=[f"mlflow=={mlflow.__version__}", f"torch=={torch.__version__.partition('+')[0]}", "numpy"],
+    )

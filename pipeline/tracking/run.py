@@ -1,0 +1,253 @@
+"""A run as the stages see it: everything goes to a local spool; another process brings it to MLflow."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline import paths
+from pipeline.params import Params
+from pipeline.tracking import lineage, spool
+from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MEASURED = "measured/"  # what a metric's name begins with when it measures the machine: it is never compared
+_INTERRUPTED_WAIT_SECONDS = 3.0  # at Ctrl-C the user wants the terminal back; the sender goes on by itself
+_LOG_BYTES = 1 << 20  # beyond which the log is begun anew
+_WITH_MODEL = ("train",)  # stages whose sender imports torch ahead of time, while the stage works
+
+
+def runs_folder() -> Path:
+    """Where the spools of all runs of this project are."""
+    return paths.state() / "runs"
+
+
+class Run:
+    """One logical run. Every method appends to the spool and returns within microseconds (files: their copying)."""
+
+    def __init__(self, key: str, session: str, writer: spool.Writer, source_tags: Mapping[str, str]) -> None:
+        self.key = key
+        self._session = session
+        self._writer = writer
+        self._source_tags = source_tags
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Record metrics at `step` (optimizer steps done), now. NaN and infinities are kept."""
+        self._metrics(values, step, measured=False)
+
+    def log_measurements(self, values: Mapping[str, float], step: int) -> None:
+        """Record what the machine did (seconds, bytes, images/s) as metrics named `measured/...`: never compared."""
+        self._metrics({f"{MEASURED}{name}": value for name, value in values.items()}, step, measured=True)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; a later value replaces an earlier one."""
+        self._writer.append({"type": "tags", "values": {name: str(value) for name, value in tags.items()}})
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        """Keep a copy of a file, or of a folder under its own name, as an artefact under `folder`."""
+        target = "/".join(part for part in (folder, path.name) if part)
+        self._writer.keep(path, f"{spool.ARTIFACTS}/{target}")
+        self._writer.append({"type": "artifact", "path": target, "folder": folder})
+
+    def log_model(self, model_folder: Path, example: "NDArray[np.uint8]") -> None:
+        """Keep weights, description and an input example (N x H x W x C, N >= 2: with one, the batch size would be
+        frozen at export), from which the sender builds MLflow's model. Once a run."""
+        import numpy as np
+
+        if len(example) < 2:
+            raise ValueError("the input example needs two images or more")
+        copy = self._writer.keep(model_folder, spool.MODEL)
+        np.save(copy / "example.npy", np.ascontiguousarray(example), allow_pickle=False)
+        self._writer.append({"type": "model", "sha256": lineage.sha256(copy / "weights.safetensors")})
+
+    @contextmanager
+    def child(self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None) -> "Iterator[Run]":
+        """A run below this one: a trial of a search, a fold, a seed."""
+        everything = {**self._source_tags, **(tags or {})}
+        with _recorded(stage, params, self._session, name, everything, self._source_tags, parent=self.key) as run:
+            yield run
+
+    def _metrics(self, values: Mapping[str, float], step: int, measured: bool) -> None:
+        record = {
+            "type": "metrics",
+            "step": int(step),
+            "time": spool.milliseconds(),
+            "values": {name: float(value) for name, value in values.items()},
+        }
+        self._writer.append({**record, "measured": True} if measured else record)
+
+
+@contextmanager
+def open_run(
+    stage: str, params: Params, inputs: Sequence[Path], outputs: Sequence[Path] = (), name: str | None = None
+) -> Iterator[Run]:
+    """Record a stage as one MLflow run, with the hashes of its inputs now and of its outputs at the end.
+
+    The run ends FINISHED, FAILED (an exception, named in the tag retrace.error) or KILLED (Ctrl-C, SIGTERM; also a
+    process that vanished). At the end, waits at most tracking.drain_seconds for MLflow to take the rest; tracking
+    that does not work is said in one line and changes nothing else. Raises FileNotFoundError when an input is missing.
+    """
+    session = uuid.uuid4().hex
+    hashes = {path.as_posix(): lineage.md5(path) for path in inputs}
+    datasets = {name: digest for name, digest in hashes.items() if name.startswith("data/")}
+    source = {
+        "mlflow.user": lineage.user(),
+        "mlflow.source.name": f"python -m pipeline.{stage}",
+        "mlflow.source.type": "LOCAL",
+        **lineage.git_tags(Path.cwd()),
+    }
+    tags = {**source, **{f"retrace.dep.{name}": digest for name, digest in hashes.items()}}
+    interrupted = False
+    sender = Sender(session, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
+    try:
+        with _recorded(
+            stage, params, session, name, tags, source, key=session, datasets=datasets, outputs=outputs
+        ) as run:
+            yield run
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        sender.finish(_INTERRUPTED_WAIT_SECONDS if interrupted else None)
+
+
+@contextmanager
+def _recorded(
+    stage: str,
+    params: Params,
+    session: str,
+    name: str | None,
+    tags: Mapping[str, str],
+    source_tags: Mapping[str, str],
+    key: str | None = None,
+    parent: str | None = None,
+    datasets: Mapping[str, str] | None = None,
+    outputs: Sequence[Path] = (),
+) -> Iterator[Run]:
+    """A spool from its start record to its end record."""
+    key = key or uuid.uuid4().hex
+    writer = spool.Writer(runs_folder() / key)
+    run = Run(key, session, writer, source_tags)
+    try:
+        writer.append(
+            {
+                "type": "start",
+                "stage": stage,
+                "name": name or f"{stage}-{key[:8]}",
+                "key": key,
+                "parent": parent,
+                "session": session,
+                "params": {path: _text(value) for path, value in params.flat().items()},
+                "tags": {"retrace.stage": stage, "retrace.key": key, **tags},
+                "datasets": dict(datasets or {}),
+                "time": spool.milliseconds(),
+            }
+        )
+        try:
+            yield run
+            run.set_tags({f"retrace.out.{path.as_posix()}": lineage.md5(path) for path in outputs})
+        except BaseException as error:
+            # GeneratorExit: a child given up by a parent that is itself ending
+            status = "FAILED" if isinstance(error, Exception | SystemExit) else "KILLED"
+            writer.append({"type": "end", "status": status, "message": _message(error), "time": spool.milliseconds()})
+            raise
+        writer.append({"type": "end", "status": "FINISHED", "time": spool.milliseconds()})
+    finally:
+        writer.close()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def _message(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:2000]
+
+
+class Sender:
+    """The process that brings spools to MLflow, beside the stage: mlflow's import and its network calls take neither
+    the stage's interpreter lock nor its start."""
+
+    def __init__(self, session: str, target: Destination, drain_seconds: float, preload_model: bool) -> None:
+        """Start it. Its address goes through the pipe, not the command line, which every user of a machine can read."""
+        self._drain_seconds = drain_seconds
+        self._target = target
+        paths.state().mkdir(parents=True, exist_ok=True)
+        order = {
+            "runs": str(runs_folder()),
+            "session": session,
+            "target": asdict(target),
+            "drain_seconds": drain_seconds,
+            "preload_model": preload_model,
+        }
+        with suppress(FileNotFoundError):
+            if log_file().stat().st_size > _LOG_BYTES:
+                log_file().unlink()
+        with log_file().open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "pipeline.tracking.sender"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                cwd=paths.root(),
+                env=_sender_environment(),
+                start_new_session=True,  # the terminal's Ctrl-C is for the stage; the sender still tells MLflow of it
+            )
+        with suppress(BrokenPipeError):  # it died already: finish() says so
+            self._pipe.write(json.dumps(order).encode() + b"\n")
+            self._pipe.flush()
+
+    @property
+    def _pipe(self) -> Any:
+        return cast(Any, self._process.stdin)
+
+    def finish(self, wait_seconds: float | None = None) -> None:
+        """Let it send the rest; wait for that at most drain_seconds (or `wait_seconds`); say what is left, if any."""
+        with suppress(BrokenPipeError):
+            self._pipe.close()  # the end of its input is the sign that the stage is done, also when the stage is killed
+        limit = self._drain_seconds + 1.0 if wait_seconds is None else min(wait_seconds, self._drain_seconds + 1.0)
+        try:
+            status = self._process.wait(limit)
+        except subprocess.TimeoutExpired:
+            if wait_seconds is None:  # it overran its own limit: it must not outlive the stage
+                self._process.kill()
+                self._process.wait()
+            status = Outcome.LEFT
+        if status != Outcome.SENT:
+            print(f"tracking: {self._explain(status)}", file=sys.stderr)
+
+    def _explain(self, status: int) -> str:
+        kept = "the runs are kept in .retrace/runs; the next stage or `retrace sync` sends them"
+        if status == Outcome.LEFT:
+            return f"{self._target.shown} has not taken everything; {kept} (reasons in {log_file()})"
+        if status == Outcome.REFUSED:
+            return f"{self._target.shown} refused a run; see {log_file()}; {kept}"
+        return f"the sender failed (status {status}); see {log_file()}; {kept}"
+
+
+class Outcome:
+    """Exit statuses of the sender."""
+
+    SENT = 0
+    LEFT = 3
+    REFUSED = 4
+
+
+def log_file() -> Path:
+    """What the senders have to say."""
+    return paths.state() / "sender.log"
+
+
+def _sender_environment() -> dict[str, str]:
+    package_parent = str(Path(__file__).resolve().parents[2])  # importable also where retrace is not installed
+    search_path = os.pathsep.join(p for p in (package_parent, os.environ.get("PYTHONPATH", "")) if p)
+    return {**ENVIRONMENT, **os.environ, "PYTHONPATH": search_path, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
