@@ -78,12 +78,3 @@ class Classifier(lightning.LightningModule):
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
 
-
-def count_parameters(network: nn.Module) -> int:
-    """Learned numbers of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def manual_seed(seed: int) -> None:
-    """Seed torch's generators on every device (dropout, initialisation)."""
-    torch.manual_seed(seed)

@@ -1,0 +1,56 @@
+"""The stage `augment`: fits what augmentation needs on the training split alone, and shows what it will do."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import paths, stage
+from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, render, save_statistics
+from pipeline.data.store import Split, open_split
+from pipeline.params import Params
+from pipeline.pictures import contact_sheet
+from pipeline.tracking import open_run
+
+PREVIEW_IMAGES = 12
+PREVIEW_EPOCHS = 4
+
+
+def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
+    """A PNG: some training images, and below each what the first epochs will make of it."""
+    samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
+    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    rows = [("originals", np.asarray(split.images[samples]))]
+    rows += [(f"epoch {epoch}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
+    return contact_sheet(rows)
+
+
+def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Augmented images as a person sees them: the normalisation undone, clipped to bytes (B, H, W, C)."""
+    import torch
+
+    batch, maps = policy.augmented(split.images, epoch, samples)
+    inputs = render(torch.from_numpy(batch), maps).permute(0, 2, 3, 1).numpy()
+    return np.clip(np.rint((inputs * policy.std + policy.mean) * 255), 0, 255).astype(np.uint8)
+
+
+def run(params: Params) -> None:
+    split = open_split(paths.PREPARED / "train")
+    print(f"augment: measuring {len(split)} training images", flush=True)
+    with open_run("augment", params, inputs=[paths.PREPARED], outputs=[paths.AUGMENTED]) as tracked:
+        statistics = fit_statistics(split.images)
+        with paths.replacing(paths.AUGMENTED) as (folder,):
+            save_statistics(folder / POLICY, statistics, params.augment)
+            (folder / "preview.png").write_bytes(preview(split, statistics, params))
+        for file in sorted(Path(paths.AUGMENTED).iterdir()):
+            tracked.log_artifact(file)
+    print(f"augment: mean {_rounded(statistics.mean)}, standard deviation {_rounded(statistics.std)} by channel")
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run))

@@ -1,0 +1,134 @@
+"""Whole batches from the packed arrays: no per-sample Python, no worker processes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from numpy.typing import NDArray
+
+from pipeline import seeding
+from pipeline.data.augmentation import Maps, Policy, render
+from pipeline.data.store import Split
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RawBatch(NamedTuple):
+    """What crosses to the device: bytes, labels, and what is to be done to them there."""
+
+    images: "Tensor"  # B, H, W, C uint8
+    labels: "Tensor"  # B int64
+    maps: Maps
+
+
+class Batches:
+    """The batches of one split, in an order and with an augmentation that are functions of (seed, epoch).
+
+    With several devices, each takes every `world`-th image of each batch: together they see what one would.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        policy: Policy,
+        batch_size: int,
+        *,
+        training: bool,
+        seed: int = 0,
+        limit: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        """limit: at most that many batches an epoch. Raises ValueError where a device would get no image."""
+        if batch_size < world:
+            raise ValueError(f"batch size {batch_size} is smaller than the number of devices, {world}")
+        self._split = split
+        self._policy = policy
+        self._batch_size = batch_size
+        self._training = training
+        self._seed = seed
+        self._rank, self._world = rank, world
+        whole, rest = divmod(len(split), batch_size)
+        # In training every device needs a share of every batch (they wait for one another): a smaller rest is left out
+        # of this epoch. In validation every image counts, and a device without a share of the rest has one batch less.
+        self._batches = whole + (rest >= world if training else rest > rank)
+        if limit is not None:
+            self._batches = min(self._batches, limit)
+        self.epoch = 0
+
+    @property
+    def sampler(self) -> "Batches":
+        """Lightning tells the epoch to a loader's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        epoch, size = self.epoch, len(self._split)
+        order = seeding.permutation(self._seed, "order", epoch, size) if self._training else np.arange(size)
+        for index in range(self._batches):
+            samples = order[index * self._batch_size : (index + 1) * self._batch_size]
+            shared = len(samples) - len(samples) % self._world if self._training else len(samples)
+            yield self._batch(epoch, samples[self._rank : shared : self._world])
+
+    def _batch(self, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
+        if self._training:
+            images, maps = self._policy.augmented(self._split.images, epoch, samples)
+        else:
+            images, maps = self._policy.plain(self._split.images, samples)
+        return RawBatch(torch.from_numpy(images), torch.from_numpy(self._split.labels[samples]), maps)
+
+
+class Images(lightning.LightningDataModule):
+    """Training and validation batches, rendered on the device they are trained on."""
+
+    def __init__(
+        self,
+        train: Split,
+        validation: Split,
+        policy: Policy,
+        batch_size: int,
+        seed: int,
+        limit: int | None,
+        channels_last: bool,
+    ) -> None:
+        super().__init__()
+        self._train, self._validation = train, validation
+        self._policy = policy
+        self._batch_size = batch_size
+        self._seed = seed
+        self._limit = limit
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def train_dataloader(self) -> Batches:
+        return self._batches(self._train, self._batch_size, training=True)
+
+    def val_dataloader(self) -> Batches:
+        # No gradients are kept, so larger batches fit; the size does not change what is computed for an image.
+        return self._batches(self._validation, max(self._batch_size, 256), training=False)
+
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> tuple["Tensor", "Tensor"]:
+        images = render(batch.images, batch.maps)
+        if self.trainer is not None:
+            images = self.trainer.precision_plugin.convert_input(images)  # what Lightning does to inputs it moves itself
+        return images.contiguous(memory_format=self._memory_format), batch.labels
+
+    def _batches(self, split: Split, batch_size: int, training: bool) -> Batches:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return Batches(
+            split,
+            self._policy,
+            batch_size,
+            training=training,
+            seed=self._seed,
+            limit=self._limit,
+            rank=rank,
+            world=world,
+        )

@@ -1,0 +1,238 @@
+"""The stage `search`: Optuna asks and tells in this one process; trials train in it too, with no second import."""
+
+import csv
+import io
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline import paths, seeding, stage
+from pipeline.errors import Mistake
+from pipeline.fit import DivergedError, Epoch, TrainingData, fit
+from pipeline.params import Dimension, Params
+from pipeline.tracking import Run, open_run
+
+if TYPE_CHECKING:
+    import optuna
+
+PRUNER_STARTUP_TRIALS = 3  # the median needs some finished trials to be one
+PRUNER_WARMUP_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial as it ended."""
+
+    number: int
+    state: str  # complete, pruned or diverged
+    values: Mapping[str, Any]  # by dotted path: what was tried
+    val_accuracy: float  # of its best epoch
+    val_loss: float
+    epochs: int
+
+    @property
+    def rank(self) -> tuple[bool, float, float, int]:
+        """Larger is better: finished, validation accuracy, validation loss, then the earlier trial."""
+        return self.state == "complete", self.val_accuracy, -self.val_loss, -self.number
+
+
+def search(params: Params, data: TrainingData, tracked: Run) -> list[Trial]:
+    """Run `search.trials` trials; trial 0 has the values of params.yaml itself.
+
+    Each trial's sampler is seeded by (seed, trial number), so any trial's proposal is a function of those before it.
+    """
+    import optuna
+    from tqdm import tqdm
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    trial_params = params.overlaid({"train": {"epochs": params.search.epochs or params.train.epochs}})
+    study = optuna.create_study(direction="maximize", pruner=_pruner(params))
+    own = own_values(params)
+    if own is not None:
+        study.enqueue_trial(own)
+    trials: list[Trial] = []
+    bar = tqdm(range(params.search.trials), desc="search", unit="trial", disable=None)
+    for number in bar:
+        study.sampler = _sampler(params, number)
+        asked = study.ask()
+        # Own values outside the space cannot be told to the sampler: the trial then is one without proposals.
+        changes = propose(asked, trial_params) if number > 0 or own is not None else {}
+        tags = {"retrace.trial": str(number)}
+        tried = trial_params.overlaid(changes)
+        with tracked.child("trial", f"trial-{number:03d}", tried, tags) as child:
+            trial = _run_trial(study, asked, tried, data, child)
+        trials.append(trial)
+        bar.set_postfix_str(f"best validation accuracy {max(trials, key=lambda t: t.rank).val_accuracy:.4f}")
+    return trials
+
+
+def _run_trial(
+    study: "optuna.Study", asked: "optuna.Trial", params: Params, data: TrainingData, child: Run
+) -> Trial:
+    import optuna
+
+    seen: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        seen.append(epoch)
+        asked.report(epoch.val_accuracy, epoch.epoch)
+        if asked.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        fit(params, data, run=child, on_epoch=on_epoch)
+        state = "complete"
+    except optuna.TrialPruned:
+        state = "pruned"
+    except DivergedError as error:
+        state = "diverged"
+        child.set_tags({"diverged": str(error)})
+    best = max(seen, key=lambda epoch: epoch.rank, default=None)
+    if state == "diverged":  # as good as guessing: the sampler learns to stay away
+        accuracy, loss = 1 / len(data.classes), math.inf
+    else:
+        assert best is not None
+        accuracy, loss = best.val_accuracy, best.val_loss
+    if state == "pruned":
+        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+        child.set_tags({"retrace.pruned": f"after epoch {len(seen)}"})
+    else:
+        study.tell(asked, accuracy)
+    child.log_metrics({"search/val_accuracy": accuracy}, step=seen[-1].step if seen else 0)
+    return Trial(asked.number, state, dict(asked.params), accuracy, loss, len(seen))
+
+
+# --- the space --------------------------------------------------------------------------------------------------------
+
+
+def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
+    """A value for every dimension that has a meaning, as a tree of changes.
+
+    Names of families come first in the space, so what has a meaning is decided by what was chosen.
+    """
+    changes: dict[str, Any] = {}
+    for dimension in params.space:
+        if dimension.meaning_in(params.overlaid(changes)) is None:
+            _put(changes, dimension.path, _suggest(asked, dimension))
+    return changes
+
+
+def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:
+    if dimension.choices is not None:
+        return asked.suggest_categorical(dimension.name, dimension.choices)
+    assert dimension.low is not None and dimension.high is not None
+    if dimension.integral:
+        return asked.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
+    return asked.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
+
+
+def own_values(params: Params) -> dict[str, Any] | None:
+    """What params.yaml itself has at the searched keys that have a meaning; None where a value is outside the space."""
+    flat = params.flat() | {"optimizer.momentum": params.optimizer.effective_momentum}
+    dimensions = [dimension for dimension in params.space if dimension.meaning_in(params) is None]
+    if not all(_contains(dimension, flat[dimension.name]) for dimension in dimensions):
+        return None
+    return {dimension.name: flat[dimension.name] for dimension in dimensions}
+
+
+def _contains(dimension: Dimension, value: Any) -> bool:
+    if dimension.choices is not None:
+        return value in dimension.choices
+    assert dimension.low is not None and dimension.high is not None
+    return value is not None and dimension.low <= value <= dimension.high
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[path[-1]] = value
+
+
+def _sampler(params: Params, number: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    seed = seeding.number(params.seed, "sampler", number) % 2**32  # what NumPy's seeding takes
+    if params.search.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed)
+
+
+def _pruner(params: Params) -> "optuna.pruners.BasePruner":
+    import optuna
+
+    if params.search.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.MedianPruner(PRUNER_STARTUP_TRIALS, PRUNER_WARMUP_EPOCHS)
+
+
+# --- the outputs ------------------------------------------------------------------------------------------------------
+
+
+def best_values(trials: list[Trial]) -> dict[str, Any]:
+    """What train lays over params.yaml: the best trial's values as a tree; empty without trials.
+
+    Raises Mistake where every trial diverged.
+    """
+    if not trials:
+        return {}
+    best = max(trials, key=lambda trial: trial.rank)
+    if best.state == "diverged":
+        raise Mistake(
+            f"params.yaml: search: all {len(trials)} trials diverged, the one with the file's own values too",
+            "lower optimizer.lr and search.space.optimizer.lr, or add schedule.warmup_epochs",
+        )
+    tree: dict[str, Any] = {}
+    for name, value in best.values.items():
+        _put(tree, tuple(name.split(".")), value)
+    return tree
+
+
+def trials_table(trials: list[Trial]) -> str:
+    """All trials as CSV, one row each."""
+    names = sorted({name for trial in trials for name in trial.values})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "state", "epochs", "val_accuracy", "val_loss", *names])
+    for trial in trials:
+        figures = [trial.number, trial.state, trial.epochs, trial.val_accuracy, trial.val_loss]
+        writer.writerow([*figures, *(trial.values.get(name, "") for name in names)])
+    return text.getvalue()
+
+
+def write_search(folder: Path, trials: list[Trial]) -> None:
+    """best.yaml and trials.csv."""
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    with open(folder / "best.yaml", "w", encoding="utf-8") as stream:
+        writer.dump(best_values(trials), stream)
+    (folder / "trials.csv").write_text(trials_table(trials), encoding="utf-8")
+
+
+def run(params: Params) -> None:
+    data = TrainingData.open()
+    for dimension in params.space:
+        why = dimension.meaning_in(params)
+        if why is not None and not any(d.path == (dimension.path[0], "name") for d in params.space):
+            print(f"search: {dimension.name} is skipped: {why}")
+    with open_run("search", params, inputs=[paths.PREPARED, paths.AUGMENTED], outputs=[paths.SEARCH]) as tracked:
+        trials = search(params, data, tracked)
+        with paths.replacing(paths.SEARCH) as (folder,):
+            write_search(folder, trials)
+        for file in sorted(paths.SEARCH.iterdir()):
+            tracked.log_artifact(file)
+        if trials:
+            best = max(trials, key=lambda trial: trial.rank)
+            tracked.log_metrics({"search/best_val_accuracy": best.val_accuracy}, step=best.number)
+            tracked.set_tags({"retrace.best_trial": str(best.number)})
+            print(f"search: best of {len(trials)} trials is {best.number}: validation accuracy {best.val_accuracy:.4f}")
+        else:
+            print("search: switched off (search.trials: 0)")
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run))

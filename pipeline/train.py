@@ -1,0 +1,79 @@
+"""The stage `train`: one fit with the searched values laid over params.yaml, written as a model folder."""
+
+import csv
+import dataclasses
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.build import save_model
+from pipeline import paths, stage
+from pipeline.errors import Mistake
+from pipeline.figures import learning_curves
+from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit
+from pipeline.params import Params, read_mapping
+from pipeline.tracking import Run, open_run
+
+CURVES = "learning_curves.csv"
+EXAMPLES = 4  # images in the logged model's input example
+
+
+def history_table(history: Sequence[Epoch]) -> str:
+    """The learning curves as CSV, one row an epoch."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in dataclasses.fields(Epoch))
+    writer.writerows(dataclasses.astuple(epoch) for epoch in history)
+    return text.getvalue()
+
+
+def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted) -> None:
+    """weights.safetensors, model.yaml and the learning curves as a table and a picture."""
+    save_model(folder, fitted.network, describe(params, data))
+    (folder / CURVES).write_text(history_table(fitted.history), encoding="utf-8")
+    (folder / "learning_curves.png").write_bytes(learning_curves(folder / CURVES))
+
+
+def run(params: Params) -> None:
+    params = params.overlaid(read_mapping(paths.BEST))
+    data = TrainingData.open()
+    inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
+    with open_run("train", params, inputs=inputs, outputs=[paths.MODEL]) as tracked:
+        try:
+            fitted = fit(params, data, run=tracked, progress=True)
+        except DivergedError as error:
+            raise _mistake(error, params, data, tracked) from None
+        with paths.replacing(paths.MODEL) as (folder,):
+            write_model(folder, params, data, fitted)
+        tracked.log_artifact(paths.MODEL / CURVES)
+        tracked.log_artifact(paths.MODEL / "learning_curves.png")
+        tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
+        tracked.set_tags({"retrace.best_epoch": str(fitted.best.epoch)})
+    best = fitted.best
+    print(
+        f"train: best epoch {best.epoch + 1} of {len(fitted.history)}:"
+        f" validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
+    )
+
+
+def _mistake(error: DivergedError, params: Params, data: TrainingData, tracked: Run) -> Mistake:
+    """What to say of a training that diverged; the best weights before it are kept with the run."""
+    lines = [
+        f"params.yaml: {error}",
+        "lower optimizer.lr, add schedule.warmup_epochs, or search a narrower range (search.space.optimizer.lr)",
+    ]
+    if error.fitted is not None:
+        kept = paths.state() / "diverged"
+        with paths.replacing(kept) as (folder,):
+            write_model(folder, params, data, error.fitted)
+        tracked.log_artifact(kept)
+        best = error.fitted.best
+        lines.append(
+            f"{kept}: the best weights before it (epoch {best.epoch + 1}, validation accuracy {best.val_accuracy:.4f})"
+        )
+    return Mistake(*lines)
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run))

@@ -1,0 +1,85 @@
+"""Losses against worked figures and against the formulas written out in NumPy, float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import catalogue
+from models.losses import LOSSES
+
+THREE = ([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]], [0, 1, 2])
+TEN = (
+    [
+        [-3.45, -8.87, 0.09, 2.9, 4.48, 8.02, 3.78, 1.06, -0.36, -0.72],
+        [-0.51, 6.04, 5.31, -4.22, -4.19, 3.58, 4.49, -4.37, -2.09, -2.93],
+        [3.42, 4.64, 2.65, 5.1, 2.64, 5.55, -4.34, -1.5, -4.79, 6.14],
+    ],
+    [3, 1, 6],
+)
+ONE = ([[-2.85, 0.86, 0.28]], [2])
+
+
+def losses(name: str, example: tuple[list[list[float]], list[int]], **values: float) -> torch.Tensor:
+    scores, labels = example
+    loss = LOSSES[name](catalogue.LOSSES[name](**values))
+    return loss(torch.tensor(scores, dtype=torch.float64), torch.tensor(labels))
+
+
+@pytest.mark.parametrize(
+    ("example", "expected", "mean"),
+    [(THREE, [2.9, 0.0, 12.9], 5.2667), (TEN, [10.58, 0.27, 71.91], 27.5867), (ONE, [1.58], 1.58)],
+)
+def test_svm_worked_figures(example, expected, mean):
+    found = losses("svm", example, margin=1.0)
+    assert found.tolist() == pytest.approx(expected, abs=1e-9)
+    assert found.mean().item() == pytest.approx(mean, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("example", "expected"),
+    [
+        (THREE, [2.0403552, 0.0791318, 6.1564772]),
+        (TEN, [5.1698427, 0.5774810, 11.2944848]),
+        (ONE, [1.0401906]),
+    ],
+)
+def test_softmax_worked_figures(example, expected):
+    assert losses("softmax", example, label_smoothing=0.0).tolist() == pytest.approx(expected, abs=5e-8)
+
+
+def test_doubling_the_weights_keeps_a_zero_svm_loss():
+    scores, labels = THREE
+    doubled = ([[2 * score for score in scores[1]]], [labels[1]])
+    assert losses("svm", ([scores[1]], [labels[1]]), margin=1.0).item() == 0.0
+    assert losses("svm", doubled, margin=1.0).item() == 0.0
+
+
+def test_softmax_survives_huge_scores():
+    found = losses("softmax", ([[1e4, -1e4], [1e4, -1e4]], [0, 1]), label_smoothing=0.0)
+    assert found.tolist() == [0.0, 2e4]
+
+
+@settings(deadline=None)
+@given(
+    scores=st.lists(st.lists(st.floats(-50, 50), min_size=4, max_size=4), min_size=1, max_size=6),
+    smoothing=st.floats(0, 0.9),
+    margin=st.floats(0.01, 10),
+    data=st.data(),
+)
+def test_losses_equal_their_formulas(scores, smoothing, margin, data):
+    labels = data.draw(st.lists(st.integers(0, 3), min_size=len(scores), max_size=len(scores)))
+    s, y = np.array(scores), np.array(labels)
+    rows = np.arange(len(y))
+
+    hinge = np.maximum(0, s - s[rows, y][:, None] + margin)
+    hinge[rows, y] = 0
+    assert losses("svm", (scores, labels), margin=margin).numpy() == pytest.approx(hinge.sum(1), abs=1e-9)
+
+    log_q = s - s.max(1, keepdims=True)
+    log_q = log_q - np.log(np.exp(log_q).sum(1, keepdims=True))
+    p = np.full(s.shape, smoothing / 4)
+    p[rows, y] += 1 - smoothing
+    expected = -(p * log_q).sum(1)
+    assert losses("softmax", (scores, labels), label_smoothing=smoothing).numpy() == pytest.approx(expected, abs=1e-9)

@@ -1,0 +1,184 @@
+"""Conformance: whatever stands in the catalogue is built, learns, is saved and loaded, and is deterministic."""
+
+import numpy as np
+import pytest
+import torch
+
+from models import catalogue
+from models.build import Description, ModelFileError, Predictor, build_network, load_model, save_model
+from models.losses import LOSSES
+from models.networks.shape import ImageTooSmallError, Shape
+from models.optimizers import OPTIMIZERS
+from models.schedules import SCHEDULES
+
+SMALL = {
+    "linear": catalogue.Linear(),
+    "mlp": catalogue.Mlp(width=12, depth=2),
+    "convnet": catalogue.Convnet(width=4, stages=2, depth=1),
+    "resnet": catalogue.Resnet(width=4, stages=2, depth=1),
+}
+SHAPE = Shape(channels=3, image_size=8, classes=5)
+
+
+def network(name: str, seed: int = 0, dropout: float = 0.0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build_network(name, SMALL[name], SHAPE, dropout)
+
+
+def description(name: str) -> Description:
+    return Description(
+        network=name,
+        network_settings=SMALL[name].model_dump(),
+        dropout=0.0,
+        loss="softmax",
+        loss_settings={"label_smoothing": 0.0},
+        classes=[f"class {i}" for i in range(SHAPE.classes)],
+        image_size=SHAPE.image_size,
+        channels=SHAPE.channels,
+        mean=[0.5, 0.4, 0.3],
+        std=[0.2, 0.3, 0.4],
+    )
+
+
+def test_every_entry_of_the_catalogue_can_be_built():
+    assert set(SMALL) == set(catalogue.NETWORKS)
+    assert set(LOSSES) == set(catalogue.LOSSES)
+    assert set(OPTIMIZERS) == set(catalogue.OPTIMIZERS)
+    assert set(SCHEDULES) == set(catalogue.SCHEDULES)
+
+
+@pytest.mark.parametrize("name", catalogue.NETWORKS)
+class TestNetwork:
+    def test_scores_every_class(self, name):
+        assert network(name)(torch.zeros(2, 3, 8, 8)).shape == (2, 5)
+
+    def test_is_a_function_of_torchs_seed(self, name):
+        first, second, other = network(name).state_dict(), network(name).state_dict(), network(name, 1).state_dict()
+        assert all(torch.equal(first[key], second[key]) for key in first)
+        assert not all(torch.equal(first[key], other[key]) for key in first)
+
+    def test_every_parameter_has_a_gradient(self, name):
+        module = network(name)
+        module(torch.randn(4, 3, 8, 8)).square().mean().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
+
+    def test_gradients_agree_with_central_differences(self, name):
+        module = network(name).double().eval()  # eval: batch statistics would couple the images
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
+        labels = torch.tensor([1, 3])
+        loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.1))
+        loss(module(images), labels).mean().backward()
+        step = 1e-6
+        for parameter in module.parameters():
+            flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
+            for index in torch.randint(len(flat), (3,), generator=generator).tolist():
+                centre, ends = flat[index].item(), []
+                for value in (centre + step, centre - step):
+                    flat[index] = value
+                    with torch.no_grad():
+                        ends.append(loss(module(images), labels).mean().item())
+                flat[index] = centre
+                assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-8)
+
+    def test_learns_a_handful_of_images_by_heart(self, name):
+        module = network(name).train()
+        images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        labels = torch.arange(10) % 5
+        optimizer = OPTIMIZERS["adam"](
+            module.parameters(), catalogue.Adam(beta1=0.9, beta2=0.99, eps=1e-8), 0.02, None
+        )
+        loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.0))
+        for _ in range(80):
+            optimizer.zero_grad()
+            loss(module(images), labels).mean().backward()
+            optimizer.step()
+        assert (module(images).argmax(1) == labels).all()
+
+    def test_comes_back_from_its_files_bit_for_bit(self, name, tmp_path):
+        module = network(name)
+        module(torch.randn(16, 3, 8, 8))  # moves the batch statistics
+        save_model(tmp_path, module, description(name))
+        first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        loaded = load_model(tmp_path)
+        assert loaded.classes == tuple(description(name).classes)
+        state, expected = loaded.network.state_dict(), module.state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[key], expected[key]) for key in state)
+        save_model(tmp_path, loaded.network, description(name))
+        assert first == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def test_predicts_from_raw_bytes_what_it_predicts_from_normalised_images(self, name):
+        module = network(name).eval()
+        predictor = Predictor(module, description(name)).eval()
+        images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+        normalised = (images / 255.0 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
+        expected = module(torch.from_numpy(normalised).permute(0, 3, 1, 2).float()).softmax(1)
+        found = predictor(torch.from_numpy(images))
+        torch.testing.assert_close(found, expected)
+        assert found.sum(1).tolist() == pytest.approx([1.0] * 3)
+        loss = predictor.loss_per_image(torch.from_numpy(images), torch.tensor([0, 1, 2]))
+        assert loss.tolist() == pytest.approx((-expected.log())[range(3), range(3)].tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet"])
+def test_dropout_changes_training_and_not_evaluation(name):
+    module = network(name, dropout=0.5)
+    images = torch.randn(4, 3, 8, 8)
+    module.train()
+    assert not torch.equal(module(images), module(images))
+    module.eval()
+    assert torch.equal(module(images), module(images))
+
+
+@pytest.mark.parametrize(("name", "settings"), [
+    ("convnet", catalogue.Convnet(width=4, stages=5, depth=1)),
+    ("resnet", catalogue.Resnet(width=4, stages=5, depth=1)),
+])  # fmt: skip
+def test_too_small_an_image_names_the_smallest_that_works(name, settings):
+    with pytest.raises(ImageTooSmallError, match="at least 16x16 pixels, not 8x8"):
+        build_network(name, settings, SHAPE, 0.0)
+    build_network(name, settings, SHAPE._replace(image_size=16), 0.0)
+
+
+def test_linear_is_wx_plus_b():
+    module = build_network("linear", catalogue.Linear(), Shape(channels=1, image_size=2, classes=3), 0.0)
+    weights = [[0.2, -0.5, 0.1, 2], [1.5, 1.3, 2.1, 0], [0, 0.25, 0.2, -0.3]]
+    module.load_state_dict({"fc.weight": torch.tensor(weights), "fc.bias": torch.tensor([1.1, 3.2, -1.2])})
+    scores = module(torch.tensor([[[[56.0, 231], [24, 2]]]]))
+    assert scores[0].tolist() == pytest.approx([-96.8, 437.9, 60.75], rel=1e-6)
+
+
+class TestBadModelFiles:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        save_model(tmp_path, network("mlp"), description("mlp"))
+        return tmp_path
+
+    def test_missing(self, folder):
+        (folder / "weights.safetensors").unlink()
+        with pytest.raises(ModelFileError, match=r"weights\.safetensors: not found"):
+            load_model(folder)
+
+    def test_truncated_weights(self, folder):
+        file = folder / "weights.safetensors"
+        file.write_bytes(file.read_bytes()[:-10])
+        with pytest.raises(ModelFileError, match=r"weights\.safetensors: does not fit"):
+            load_model(folder)
+
+    def test_weights_of_another_network(self, folder):
+        save_model(folder, network("linear"), description("mlp"))
+        with pytest.raises(ModelFileError, match=r"weights\.safetensors: does not fit"):
+            load_model(folder)
+
+    @pytest.mark.parametrize("text", ["", "[]", "a: [", "network: mlp\n", "network: ../../evil\n"])
+    def test_description_that_is_none(self, folder, text):
+        (folder / "model.yaml").write_text(text)
+        with pytest.raises(ModelFileError, match=r"model\.yaml: not a model's description"):
+            load_model(folder)
+
+    def test_unknown_network_is_never_imported(self, folder):
+        raw = (folder / "model.yaml").read_text().replace("network: mlp", "network: shape")
+        (folder / "model.yaml").write_text(raw)
+        with pytest.raises(ModelFileError, match="'shape' is not one of"):
+            load_model(folder)

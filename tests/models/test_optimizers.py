@@ -1,0 +1,52 @@
+"""Every update rule for several steps against its formula in NumPy, float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import catalogue
+from models.optimizers import OPTIMIZERS
+
+LR = 0.05
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 2, 3))
+START = np.random.default_rng(1).normal(size=(2, 3))
+
+
+def run(name: str, momentum: float | None, **values: float) -> np.ndarray:
+    weight = nn.Parameter(torch.tensor(START))
+    optimizer = OPTIMIZERS[name]([weight], catalogue.OPTIMIZERS[name](**values), LR, momentum)
+    for gradient in GRADIENTS:
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    return weight.detach().numpy()
+
+
+@pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.9), (True, 0.9), (True, 0.0)])
+def test_sgd(nesterov, momentum):
+    w, v = START.copy(), np.zeros_like(START)
+    for g in GRADIENTS:
+        v = momentum * v + g
+        w = w - LR * (g + momentum * v if nesterov else v)
+    np.testing.assert_allclose(run("sgd", momentum, nesterov=nesterov), w, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adamw", 0.1)])
+def test_adam(name, decay):
+    b1, b2, eps = 0.9, 0.99, 1e-8
+    w, m, v = START.copy(), np.zeros_like(START), np.zeros_like(START)
+    for t, g in enumerate(GRADIENTS, 1):
+        w = w - LR * decay * w
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        w = w - LR * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    values = {"beta1": b1, "beta2": b2, "eps": eps} | ({"weight_decay": decay} if name == "adamw" else {})
+    np.testing.assert_allclose(run(name, None, **values), w, rtol=1e-12)
+
+
+def test_adamw_leaves_biases_alone():
+    bias = nn.Parameter(torch.ones(3))
+    settings = catalogue.Adamw(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.5)
+    optimizer = OPTIMIZERS["adamw"]([bias], settings, LR, None)
+    bias.grad = torch.zeros(3)
+    optimizer.step()
+    assert bias.tolist() == [1.0, 1.0, 1.0]

@@ -1,0 +1,84 @@
+"""Schedules against their ends, their formulas and torch's own."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models import catalogue
+from models.schedules import SCHEDULES, Horizon, with_warmup
+
+HORIZON = Horizon(steps=100, steps_per_epoch=10)
+SETTINGS = {
+    "constant": catalogue.Constant(),
+    "step": catalogue.Step(every_epochs=3, factor=0.5),
+    "cosine": catalogue.Cosine(final_fraction=0.0),
+    "one_cycle": catalogue.OneCycle(rise=0.3, initial_fraction=0.1, final_fraction=0.01),
+}
+
+
+def factors(name: str) -> list[float]:
+    schedule = SCHEDULES[name](SETTINGS[name], HORIZON)
+    return [schedule(step) for step in range(HORIZON.steps)]
+
+
+def torch_factors(scheduler_class: type, **options: object) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = scheduler_class(optimizer, **options)
+    found = []
+    for _ in range(HORIZON.steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_step_equals_torch():
+    expected = torch_factors(torch.optim.lr_scheduler.StepLR, step_size=30, gamma=0.5)
+    assert factors("step") == pytest.approx(expected)
+
+
+def test_cosine_equals_torch():
+    expected = torch_factors(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=100)
+    assert factors("cosine") == pytest.approx(expected, abs=1e-12)
+
+
+def test_one_cycle_equals_torch():
+    expected = torch_factors(
+        torch.optim.lr_scheduler.OneCycleLR,
+        max_lr=1.0,
+        total_steps=100,
+        pct_start=(0.3 * 99 + 1) / 100,  # torch's peak lies at pct_start * steps - 1
+        anneal_strategy="linear",
+        div_factor=10,
+        final_div_factor=10,
+        cycle_momentum=False,
+    )
+    assert factors("one_cycle") == pytest.approx(expected, abs=1e-12)
+
+
+def test_constant_is_one():
+    assert set(factors("constant")) == {1.0}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@given(step=st.integers(0, 1000))
+def test_a_factor_is_a_share_of_the_rate_even_beyond_the_plan(name, step):
+    factor = SCHEDULES[name](SETTINGS[name], HORIZON)(step)
+    assert 0 <= factor <= 1
+    assert math.isfinite(factor)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_step_of_training_has_a_rate(name):
+    assert SCHEDULES[name](SETTINGS[name], Horizon(1, 1))(0) >= 0
+
+
+def test_warmup_rises_linearly_and_then_is_the_schedule():
+    schedule = SCHEDULES["step"](SETTINGS["step"], HORIZON)
+    warm = with_warmup(schedule, 4)
+    assert [warm(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert warm(50) == schedule(50)
+    assert with_warmup(schedule, 0) is schedule
