@@ -5,13 +5,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.params import Params
 from pipeline.tracking import spool
-from pipeline.tracking.delivery import Connection, Delivery, is_sent, start_of
+from pipeline.tracking.delivery import Connection, Delivery, is_sent, progress, start_of
 from pipeline.tracking.destination import Destination, connect, destination
 from pipeline.tracking.run import runs_folder
 
+SENDER_LOCK = "sender.lock"  # in the spool's folder: one sender at a time
 FIRST_PAUSE_SECONDS = 0.5
 LAST_ATTEMPTS = 3  # unanswered ones at the end, before giving up: a dead server costs a stage 1.5 s
 
@@ -40,20 +42,26 @@ class Courier:
         self.refused: dict[str, str] = {}
 
     def send(self, folders: Sequence[Path]) -> list[Path]:
-        """One attempt at each spool, oldest first, so that parents precede their children. Returns the unfinished.
+        """One attempt at each spool, oldest first, so that parents precede their children. Returns what is unfinished
+        and not refused.
 
         Raises Unanswered at the first attempt that the destination does not answer.
         """
         pending = [folder for folder in folders if folder.name not in self.refused and not is_sent(folder)]
         starts = {folder: start for folder in pending if (start := start_of(folder)) is not None}
-        return [
-            folder
-            for folder in sorted(starts, key=lambda folder: (starts[folder]["time"], starts[folder]["parent"] or ""))
-            if not self._deliver(folder)
-        ]
+        order = sorted(starts, key=lambda folder: (starts[folder]["time"], starts[folder]["parent"] or ""))
+        left = [folder for folder in order if not (self._may_begin(folder, starts[folder]) and self._deliver(folder))]
+        return [folder for folder in left if folder.name not in self.refused]
+
+    def _may_begin(self, folder: Path, start: dict[str, Any]) -> bool:
+        """Whether the parent, if its spool is here, is known to MLflow: another sender may be about to make it."""
+        parent = folder.parent / str(start["parent"])
+        if start["parent"] is None or parent.name in self.refused or not (parent / spool.EVENTS).is_file():
+            return True
+        return progress(parent, self._target).run_id is not None
 
     def _deliver(self, folder: Path) -> bool:
-        with spool.locked(folder / "sender.lock", wait=False) as got:
+        with spool.locked(folder / SENDER_LOCK, wait=False) as got:
             if not got:
                 return False  # another sender is at it
             try:

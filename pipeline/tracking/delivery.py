@@ -77,6 +77,7 @@ class Delivery:
         self._client = connection.client
         self._progress = progress(folder, connection.target)
         self._metrics: list[Any] = []
+        self._collected_to = 0
 
     def send(self) -> bool:
         """Send what there is; True when the run has ended and MLflow has everything.
@@ -84,24 +85,22 @@ class Delivery:
         Raises what mlflow raises; what was sent before that is noted.
         """
         alive = spool.is_alive(self.folder)  # before reading: what a dead process left is then complete
-        end = self._progress.offset
         ended = self._progress.closed
         last_time = None
         for record in spool.read(self.folder, self._progress.offset):
-            content, end = record.content, record.end
+            content = record.content
             last_time = content.get("time", last_time)
             if content["type"] == "metrics":
-                self._collect(content, end)
+                self._collect(content, record.end)
                 continue
-            self._flush(end)
-            if content["type"] == "end":
-                ended = True
+            self._flush()
+            ended = content["type"] == "end"
+            if ended:
                 self._end(content["status"], content["time"], content.get("message"))
             else:
-                ended = False
                 self._send_record(content)
-            self._note(offset=end, closed=ended)
-        self._flush(end)
+            self._note(offset=record.end)
+        self._flush()
         if alive or self._progress.run_id is None:
             return False
         if not ended:
@@ -133,17 +132,17 @@ class Delivery:
 
         values = content["values"]
         if len(self._metrics) + len(values) > _BATCH:
-            self._flush(None)
+            self._flush()
         self._metrics += [Metric(key, value, content["time"], content["step"]) for key, value in values.items()]
-        if len(self._metrics) >= _BATCH:
-            self._flush(end)
+        self._collected_to = end
 
-    def _flush(self, end: int | None) -> None:
-        while self._metrics:
-            self._client.log_batch(self._run_id, metrics=self._metrics[:_BATCH])
-            del self._metrics[:_BATCH]
-        if end is not None:
-            self._note(offset=end)
+    def _flush(self) -> None:
+        if not self._metrics:
+            return
+        for first in range(0, len(self._metrics), _BATCH):  # more than one only if one record holds more
+            self._client.log_batch(self._run_id, metrics=self._metrics[first : first + _BATCH])
+        self._metrics.clear()
+        self._note(offset=self._collected_to)
 
     # --- the other records --------------------------------------------------------------------------------------------
 

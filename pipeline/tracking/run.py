@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline import paths
+from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking import lineage, spool
 from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
@@ -94,21 +95,21 @@ def open_run(
 
     The run ends FINISHED, FAILED (an exception, named in the tag retrace.error) or KILLED (Ctrl-C, SIGTERM; also a
     process that vanished). At the end, waits at most tracking.drain_seconds for MLflow to take the rest; tracking
-    that does not work is said in one line and changes nothing else. Raises FileNotFoundError when an input is missing.
+    that does not work is said in one line and changes nothing else. Raises Mistake when an input is missing.
     """
     session = uuid.uuid4().hex
-    hashes = {path.as_posix(): lineage.md5(path) for path in inputs}
-    datasets = {name: digest for name, digest in hashes.items() if name.startswith("data/")}
-    source = {
-        "mlflow.user": lineage.user(),
-        "mlflow.source.name": f"python -m pipeline.{stage}",
-        "mlflow.source.type": "LOCAL",
-        **lineage.git_tags(Path.cwd()),
-    }
-    tags = {**source, **{f"retrace.dep.{name}": digest for name, digest in hashes.items()}}
     interrupted = False
     sender = Sender(session, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
+        hashes = {path.as_posix(): _hash(path) for path in inputs}
+        source = {
+            "mlflow.user": lineage.user(),
+            "mlflow.source.name": f"python -m pipeline.{stage}",
+            "mlflow.source.type": "LOCAL",
+            **lineage.git_tags(Path.cwd()),
+        }
+        tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
+        datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
         with _recorded(
             stage, params, session, name, tags, source, key=session, datasets=datasets, outputs=outputs
         ) as run:
@@ -118,6 +119,13 @@ def open_run(
         raise
     finally:
         sender.finish(_INTERRUPTED_WAIT_SECONDS if interrupted else None)
+
+
+def _hash(path: Path) -> str:
+    try:
+        return lineage.md5(path)
+    except FileNotFoundError as error:
+        raise Mistake(f"{error.filename}: not found; `dvc repro` makes it, or `dvc checkout` brings it back") from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ It reads its orders as one JSON line from its standard input and works until tha
 that it is done, and also what happens when a stage is killed. Then it has drain_seconds to finish.
 """
 
+import gc
 import json
 import os
 import sys
@@ -13,23 +14,24 @@ import traceback
 from pathlib import Path
 
 from pipeline.tracking import spool
-from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, Courier, Unanswered
+from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, SENDER_LOCK, Courier, Unanswered
 from pipeline.tracking.delivery import start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
 
-_POLL_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
 def main() -> int:
     """Follow the orders on standard input until it ends; returns an Outcome."""
+    gc.disable()  # mlflow's import makes a million lasting objects; looking through them costs 0.6 s
     orders = json.loads(sys.stdin.buffer.readline())
     closing, finished = threading.Event(), threading.Event()
     watch = threading.Thread(target=_watch, args=(orders["drain_seconds"], closing, finished), daemon=True)
     watch.start()
     os.nice(5)  # the stage's own work comes first
-    status = _follow(orders, closing)
+    courier = Courier(Destination(**orders["target"]), _log)
+    status = _follow(courier, Path(orders["runs"]), orders["session"], orders["preload_model"], closing)
     finished.set()
     return status
 
@@ -41,45 +43,45 @@ def _watch(drain_seconds: float, closing: threading.Event, finished: threading.E
     closing.set()
     if not finished.wait(drain_seconds):
         _log("drain_seconds have passed; the rest is left for the next stage")
-        sys.stderr.flush()
         os._exit(Outcome.LEFT)
 
 
-def _follow(orders: dict[str, object], closing: threading.Event) -> int:
-    runs, session = Path(str(orders["runs"])), str(orders["session"])
-    target = orders["target"]
-    assert isinstance(target, dict)
-    courier = Courier(Destination(**target), _log)
-    pause, unanswered, preload = FIRST_PAUSE_SECONDS, 0, bool(orders["preload_model"])
+def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, closing: threading.Event) -> int:
+    """Send again and again what there is, until the stage has ended and nothing of it is left."""
     others: set[Path] = set()
+    pause, last_attempts = FIRST_PAUSE_SECONDS, 0
     while True:
         last = closing.is_set()  # before looking: everything the stage wrote is then seen
         try:
             left = courier.send([folder for folder in spool.spools(runs) if folder not in others])
             others |= {folder for folder in left if _is_anothers(folder, session)}
-            pause, unanswered = FIRST_PAUSE_SECONDS, 0
-            if last:
-                return Outcome.REFUSED if courier.refused else Outcome.SENT if set(left) <= others else Outcome.LEFT
-            if preload:
-                preload = False
-                _preload()
-            closing.wait(_POLL_SECONDS)
+            complete, pause = set(left) <= others, FIRST_PAUSE_SECONDS
         except Unanswered as error:
             _log(str(error))
-            unanswered = unanswered + 1 if last else 0
-            if unanswered >= LAST_ATTEMPTS:
+            complete, pause = False, min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        if last:
+            if complete:
+                return Outcome.REFUSED if courier.refused else Outcome.SENT
+            last_attempts += 1
+            if last_attempts >= LAST_ATTEMPTS:
                 return Outcome.LEFT
-            if last:
-                time.sleep(pause)
-            else:
-                closing.wait(pause)
-            pause = FIRST_PAUSE_SECONDS if closing.is_set() and not last else min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            time.sleep(FIRST_PAUSE_SECONDS * last_attempts)
+            continue
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+            if preload_model:
+                _preload()
+        closing.wait(pause)
 
 
 def _is_anothers(folder: Path, session: str) -> bool:
-    """Whether a living process other than our stage writes this run: its own sender follows it."""
+    """Whether this run is another stage's, whose own sender is at it or will be."""
     start = start_of(folder)
-    return start is not None and start["session"] != session and spool.is_alive(folder)
+    if start is None or start["session"] == session:
+        return False
+    with spool.locked(folder / SENDER_LOCK, wait=False) as got:
+        return not got or spool.is_alive(folder)
 
 
 def _preload() -> None:
@@ -96,4 +98,6 @@ def _log(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    outcome = main()
+    sys.stderr.flush()
+    os._exit(outcome)  # nothing is left to do but to take mlflow apart again, which costs 0.3 s
