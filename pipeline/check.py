@@ -1,0 +1,266 @@
+"""`retrace check`: what can be said before a run: what is wrong, what will be skipped, how long it will take."""
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import params, paths
+from pipeline.errors import Mistake
+from pipeline.params import Params
+
+_MEASURE_SECONDS = 0.7
+_DIGITS = 1797  # images in scikit-learn's file; counting them would take as long as unpacking it
+
+
+def check() -> int:
+    """Validate params.yaml, dvc.yaml and the images' folder; print notices and an estimate.
+
+    Raises Mistake with every mistake found.
+    """
+    mistakes: list[str] = []
+    chosen: Params | None = None
+    try:
+        chosen = params.load()
+    except Mistake as mistake:
+        mistakes += mistake.lines
+    images = None
+    if chosen is not None:
+        try:
+            images = count_images(chosen)
+        except Mistake as mistake:
+            mistakes += mistake.lines
+        mistakes += _pipeline_mistakes()  # DVC reads params.yaml too: it would only repeat what is wrong there
+    if chosen is None or images is None or mistakes:
+        raise Mistake(*mistakes)
+    for line in notices(chosen):
+        print(line)
+    print(_size(images))
+    for line in estimate(chosen, images).lines():
+        print(line)
+    print("params.yaml and dvc.yaml are valid")
+    return 0
+
+
+def notices(chosen: Params) -> list[str]:
+    """What is valid, but may surprise."""
+    lines = []
+    for dimension in chosen.space:
+        reason = dimension.meaning_in(chosen)
+        searched = {other.path for other in chosen.space}
+        if reason is not None and (dimension.path[0], "name") not in searched:
+            lines.append(f"search.space.{dimension.name}: skipped, {reason}")
+    if chosen.search.trials == 0:
+        lines.append("search.trials: 0 switches the search off; train uses the values of params.yaml")
+    elif not chosen.space:
+        lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
+    if chosen.search.trials == 1:
+        lines.append("search.trials: 1 tries params.yaml's own values only")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if chosen.train.threads > cores:
+        lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")
+    return lines
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Images:
+    """How many files there are; `classes` None where that is not known."""
+
+    total: int
+    validation: int | None  # None: held out by data.validation_fraction
+    test: int | None
+    classes: int
+
+
+def count_images(chosen: Params) -> Images:
+    """Count files by name alone, opening none. Raises Mistake where the folder cannot be used."""
+    if chosen.data.source == "digits":
+        return Images(_DIGITS, None, None, 10)
+    folder = Path(chosen.data.path or "")
+    if not folder.exists():
+        raise Mistake(f"data.path: {folder} does not exist; name the folder that holds one sub-folder a class")
+    if not folder.is_dir():
+        raise Mistake(f"data.path: {folder} is no folder; name the folder that holds one sub-folder a class")
+    names = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+    if {"train", "test"} <= names:
+        classes, train = _count_classes(folder / "train")
+        test = _count_classes(folder / "test")[1]
+        validation = _count_classes(folder / "val")[1] if "val" in names else None
+        total, held = train + test + (validation or 0), validation
+    else:
+        (classes, total), test, held = _count_classes(folder), None, None
+    if classes < 2 or total == 0:
+        raise Mistake(
+            f"data.path: {folder} holds {total} files in {classes} class folders; at least two sub-folders with images"
+            " are needed"
+        )
+    return Images(total, held, test, classes)
+
+
+def _count_classes(folder: Path) -> tuple[int, int]:
+    """Sub-folders, and files anywhere below them; loops of symbolic links are not followed."""
+    classes = files = 0
+    for entry in os.scandir(folder):
+        if entry.is_dir() and not entry.name.startswith("."):
+            classes += 1
+            files += sum(len(names) for _, _, names in os.walk(entry.path))
+    return classes, files
+
+
+def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
+    """About how many images train, choose and test."""
+    test = images.test if images.test is not None else round(images.total * chosen.data.test_fraction)
+    if images.validation is not None:
+        validation = images.validation
+    elif images.test is not None:
+        validation = round((images.total - test) * chosen.data.validation_fraction)
+    else:
+        validation = round(images.total * chosen.data.validation_fraction)
+    return max(1, images.total - test - validation), validation, test
+
+
+def _size(images: Images) -> str:
+    return f"{images.total:,} image files in {images.classes} classes"
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run from nothing will take; `step_seconds` was measured here and now on one batch."""
+
+    steps: int
+    search_steps: int
+    step_seconds: float
+    measured_steps: int
+    batch: int
+    device: str
+    parameters: int
+    trials: int
+
+    @property
+    def seconds(self) -> float:
+        """Of search and train together, without what is around the steps."""
+        return (self.steps + self.search_steps) * self.step_seconds
+
+    def lines(self) -> list[str]:
+        search = f" and {self.search_steps:,} in {self.trials} trials of the search" if self.search_steps else ""
+        return [
+            f"{self.parameters:,} learned numbers; {self.steps:,} optimizer steps to train{search}",
+            f"about {_duration(self.seconds)} of training at {self.step_seconds * 1000:.3g} ms a step: the middle of"
+            f" {self.measured_steps} forward-backward steps, batches of {self.batch}, timed now on {self.device}."
+            " Validation, augmentation and tracking come on top, pruned trials come off",
+        ]
+
+
+def estimate(chosen: Params, images: Images) -> Estimate:
+    """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
+    train, _, _ = split_sizes(chosen, images)
+    batches = math.ceil(train / chosen.train.batch_size)
+    batches = min(batches, chosen.train.limit_batches or batches)
+    trials = chosen.search.trials
+    batch = min(chosen.train.batch_size, train)
+    step_seconds, measured, device, parameters = _time_steps(chosen, batch, images.classes)
+    return Estimate(
+        steps=batches * chosen.train.epochs,
+        search_steps=batches * (chosen.search.epochs or chosen.train.epochs) * trials,
+        step_seconds=step_seconds,
+        measured_steps=measured,
+        batch=batch,
+        device=device,
+        parameters=parameters,
+        trials=trials,
+    )
+
+
+def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, str, int]:
+    """(median seconds of a step, steps timed, device, learned numbers)."""
+    import torch
+
+    from models.build import build_network
+    from models.losses import LOSSES
+    from models.networks.shape import ImageTooSmallError, Shape
+
+    size, channels = chosen.data.resolved_image_size, chosen.data.resolved_channels
+    device = _device(chosen.train.accelerator)
+    torch.set_num_threads(chosen.train.threads)
+    torch.manual_seed(chosen.seed)
+    try:
+        network = build_network(
+            chosen.model.name, chosen.model.settings, Shape(channels, size, classes), chosen.regularization.dropout
+        )
+    except ImageTooSmallError as error:
+        raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
+    parameters = sum(p.numel() for p in network.parameters())
+    images, labels = torch.rand(batch, channels, size, size), torch.randint(classes, (batch,))
+    half = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+    precision = half.get(chosen.train.precision)
+    layout = torch.channels_last if chosen.train.channels_last else torch.contiguous_format
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    images, labels = images.to(device, memory_format=layout), labels.to(device)
+    loss = LOSSES[chosen.loss.name](chosen.loss.settings)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
+    taken: list[float] = []
+    start = time.perf_counter()
+    while len(taken) < 2 or time.perf_counter() - start < _MEASURE_SECONDS:
+        begun = time.perf_counter()
+        with torch.autocast(device.split(":")[0], dtype=precision, enabled=precision is not None):
+            scores = network(images)
+        loss(scores.float(), labels).mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - begun)
+        if len(taken) == 1 and taken[0] > _MEASURE_SECONDS:
+            break
+    timed = sorted(taken[1:]) or taken  # the first one pays for threads and memory
+    return timed[len(timed) // 2], len(timed), device, parameters
+
+
+def _device(accelerator: str) -> str:
+    import torch
+
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    if accelerator in ("gpu", "mps"):
+        raise Mistake(
+            f"{paths.PARAMS}: train.accelerator: {accelerator} is not to be had with this torch on this machine;"
+            " `retrace doctor` says more; cpu and auto work here"
+        )
+    return "cpu"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+# --- dvc.yaml ---------------------------------------------------------------------------------------------------------
+
+STAGES = ("source", "prepare", "augment", "search", "train", "evaluate")
+
+
+def _pipeline_mistakes() -> list[str]:
+    """What DVC would refuse: dvc.yaml as it is with the values of params.yaml in it."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(".") as repo:
+            found = {stage.name for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}
+    except NotDvcRepoError:
+        return [".dvc: not found; this is no DVC repository: clone the project anew, or run `dvc init`"]
+    except DvcException as error:
+        return [f"dvc.yaml: {' '.join(str(error).split())}"]
+    return [f"dvc.yaml: stage {name} is missing; restore it from git" for name in STAGES if name not in found]

@@ -1,0 +1,128 @@
+"""The command `retrace`. Each command's module is imported when the command is run."""
+
+import argparse
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from pipeline import paths, stage
+from pipeline.errors import ExitStatus, Mistake
+
+Arguments = argparse.Namespace
+
+
+@dataclass(frozen=True)
+class Command:
+    """What `retrace NAME` does."""
+
+    help: str
+    run: Callable[[Arguments], int]
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+def _check(arguments: Arguments) -> int:
+    from pipeline.check import check
+
+    return check()
+
+
+def _doctor(arguments: Arguments) -> int:
+    from pipeline.doctor import doctor
+
+    return doctor()
+
+
+def _summary(arguments: Arguments) -> int:
+    from pipeline.summary import summary
+
+    return summary()
+
+
+def _ui(arguments: Arguments) -> int:
+    from pipeline.ui import ui
+
+    return ui(arguments.port)
+
+
+def _sync(arguments: Arguments) -> int:
+    from pipeline import params, tracking
+
+    result = tracking.sync(params.load())
+    for reason in result.reasons:
+        print(reason, file=sys.stderr)
+    print(f"{len(result.sent)} runs sent, {len(result.left)} left, {len(result.refused)} refused")
+    return ExitStatus.NEGATIVE_VERDICT if result.left or result.refused else ExitStatus.SUCCESS
+
+
+def _schema(arguments: Arguments) -> int:
+    from pipeline import params
+
+    sys.stdout.write(params.json_schema())
+    return 0
+
+
+def _port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=_port_number, default=5000, help="on 127.0.0.1 (default: 5000)")
+
+
+def _port_number(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 1 to 65535")
+    return int(text)
+
+
+COMMANDS = {
+    "check": Command("validate params.yaml, dvc.yaml and data.path; estimate what a run will take", _check),
+    "doctor": Command("say what of this machine will be used, and what is wrong with it", _doctor),
+    "summary": Command("print the results of the last run", _summary),
+    "ui": Command("open MLflow's UI on 127.0.0.1", _ui, _port),
+    "sync": Command("send what MLflow has not taken yet", _sync),
+    "schema": Command("print the JSON schema by which editors complete params.yaml", _schema),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Mistake(f"{self.prog}: {message}", f"see `{self.prog} --help`")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of `retrace`."""
+    main_parser = _Parser(
+        prog="retrace", description="Image-classifier experiments in which every number can be traced back."
+    )
+    main_parser.add_argument("--version", action="version", version=f"retrace {importlib.metadata.version('retrace')}")
+    commands = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
+    return main_parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command from anywhere inside the project; return its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    return stage.guarded(lambda: _run(words))
+
+
+def _run(words: Sequence[str]) -> int:
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first is not None and first not in COMMANDS:
+        from pipeline.params.fields import nearest
+
+        raise Mistake(f"retrace: {first}: unknown command{nearest(first, list(COMMANDS))}")
+    arguments = parser().parse_args(words)
+    folder = paths.find_project(Path.cwd())
+    if folder is None:
+        raise Mistake(
+            f"{Path.cwd()}: not inside a retrace project (no dvc.yaml and params.yaml here or above); cd to one"
+        )
+    os.chdir(folder)
+    return COMMANDS[arguments.command].run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""`retrace summary`: the short table at the end of a run."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline import params, paths
+from pipeline.errors import Mistake
+from pipeline.params import Params
+
+_METRICS = paths.EVALUATION / "metrics.json"
+_REPORT = paths.EVALUATION / "report.html"
+
+
+def summary() -> int:
+    """Print accuracies, the searched values beside those of params.yaml, and where to look further.
+
+    Raises Mistake where nothing has been evaluated yet.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    chosen = params.load()
+    metrics, best = read_metrics(), read_best()
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    table.add_column("")
+    table.add_column("validation", justify="right")
+    table.add_column("test", justify="right")
+    for name in ("accuracy", "loss"):
+        table.add_row(name, *(_figure(metrics, split, name) for split in ("validation", "test")))
+    values = list(searched_values(chosen, best))
+    searched = Table(title=None, show_edge=False, pad_edge=False)
+    searched.add_column("searched")
+    searched.add_column("params.yaml", justify="right")
+    searched.add_column("found", justify="right")
+    for name, before, after in values:
+        searched.add_row(name, before, after)
+    console = Console(file=sys.stdout, highlight=False)
+    console.print()
+    console.print(table)
+    console.print()
+    if values:
+        console.print(searched)
+        console.print()
+    # Plain lines: a path must not be wrapped, or it cannot be copied.
+    print(f"report:     {_REPORT.resolve()}")
+    print("MLflow UI:  make ui")
+    return 0
+
+
+def read_metrics() -> dict[str, Any]:
+    """The content of metrics.json. Raises Mistake where there is none, or it is damaged."""
+    try:
+        content = json.loads(_METRICS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Mistake(f"{_METRICS}: not found; run `dvc repro` first (or `make repro`)") from None
+    except ValueError as error:
+        raise Mistake(f"{_METRICS}: not JSON ({error}); run `dvc repro evaluate` again") from None
+    if not isinstance(content, dict):
+        raise Mistake(f"{_METRICS}: not a mapping; run `dvc repro evaluate` again")
+    return content
+
+
+def read_best() -> dict[str, Any]:
+    """The values that the search found, as a tree; {} where there was no search."""
+    return params.read_mapping(paths.BEST) if paths.BEST.is_file() else {}
+
+
+def searched_values(chosen: Params, best: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(key, value in params.yaml, value found) of everything best.yaml sets; '=' where both are the same."""
+    before = _flat(chosen.model_dump())
+    for name, after in _flat(best).items():
+        old = before.get(name)
+        yield name, _shown(old), "=" if after == old else _shown(after)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure(metrics: Mapping[str, Any], split: str, name: str) -> str:
+    section = metrics.get(split)
+    value = section.get(name) if isinstance(section, Mapping) else None
+    return f"{value:.4f}" if isinstance(value, int | float) else "-"

@@ -1,0 +1,34 @@
+"""`retrace ui`: MLflow's own pages over this project's runs, on this machine only."""
+
+import os
+import socket
+import sys
+
+from pipeline import params
+from pipeline.errors import Mistake
+from pipeline.tracking.destination import ENVIRONMENT, destination
+
+HOST = "127.0.0.1"
+
+
+def ui(port: int) -> int:
+    """Serve until interrupted; of a remote server, say the address. Raises Mistake where the port is taken."""
+    target = destination(params.load())
+    if target.artifact_root is None:
+        print(f"the runs are on a server: open {target.shown} in a browser, experiment {target.experiment}")
+        return 0
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Mistake(f"port {port}: {error.strerror}; choose another: retrace ui --port {port + 1}") from None
+    command = server_command(target.uri, target.artifact_root, port)
+    print(f"http://{HOST}:{port} (experiment {target.experiment}); Ctrl-C ends it", flush=True)
+    os.execve(sys.executable, command, {**os.environ, **ENVIRONMENT})  # the signals of the terminal reach it directly
+
+
+def server_command(uri: str, artifact_root: str, port: int) -> list[str]:
+    """The server's command line: one worker is enough for one person."""
+    where = ["--backend-store-uri", uri, "--default-artifact-root", artifact_root]
+    return [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *where]
