@@ -27,9 +27,8 @@ class SpoolLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record metrics after the optimizer step number `step`, counted from 0 as Lightning does: recorded is how many
-        steps are done, `step` + 1, for steps, validation and whole epochs alike."""
-        self._run.log_metrics(metrics, 0 if step is None else step + 1)
+        """Record metrics at `step`, the optimizer steps done; our module gives it (Lightning's own count is one less)."""
+        self._run.log_metrics(metrics, step or 0)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
