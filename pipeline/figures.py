@@ -61,7 +61,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     largest_mistake = float(np.max(shares * (1 - np.eye(size)), initial=0.0))
     # Every name must be legible: 7 points a row for many classes, more room for a few.
-    inches = min(max(4.4, 0.46 * size), 17.0) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 2.5
+    inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 2.5
     points = 10.0 if size <= 12 else 8.0 if size <= _LARGEST_WITH_NUMBERS else 6.5
     figure = _figure(inches + 1.2, inches + 0.9, theme)
     axes = figure.add_subplot()
@@ -149,7 +149,7 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = Fals
     history: equally long columns epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr; NaN leaves a gap.
     """
     theme = _DARK if dark else _LIGHT
-    figure = _figure(6.4, 6.6, theme)
+    figure = _figure(5.0, 5.6, theme)
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 3, 1.3]})
     epochs = np.asarray(history["epoch"], dtype=float)
     for axes, (title, train, validation) in zip(panels, _PANELS, strict=True):

@@ -1,0 +1,313 @@
+"""The stage that opens the sealed test split, once: how good is the trained model?
+
+Reads the model, the validation and test splits, the training's curves and the search's choice; writes figures for DVC
+and MLflow, every prediction, pictures and the report. Validation is measured again by the same code, so that the two
+figures beside each other are of the same kind.
+"""
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import figures, metrics, paths, report, stage
+from pipeline.data.store import Split, open_split, read_classes
+from pipeline.errors import Mistake
+from pipeline.figures import Mistaken
+from pipeline.metrics import Evaluation
+from pipeline.params import Params, is_operational, leaves, read_mapping
+from pipeline.report import ClassCount, Content, Picture, Searched
+from pipeline.tracking import open_run
+
+if TYPE_CHECKING:
+    import torch
+    from models.build import Predictor
+
+_CURVES = paths.MODEL / "learning_curves.csv"
+_PIXELS_A_BATCH = 2**21  # of one channel: 2,048 images of 32 x 32, but never fewer than 16 images
+
+
+# --- predicting -------------------------------------------------------------------------------------------------------
+
+
+def predict(model: "Predictor", split: Split, device: "torch.device", description: str) -> NDArray[np.float32]:
+    """The model's probabilities for a whole split, shape (N, K), read batch by batch through the memory map.
+
+    Batches have a fixed size, because the bits of a result depend on it.
+    """
+    import torch
+    from tqdm import tqdm
+
+    count, height, width, _ = split.images.shape
+    batch = max(16, _PIXELS_A_BATCH // (height * width))
+    result = np.empty((count, len(model.classes)), dtype=np.float32)
+    model = model.to(device)
+    starts = range(0, count, batch)
+    with torch.inference_mode():
+        for start in tqdm(starts, desc=description, unit="batch", leave=False, disable=None):
+            images = torch.from_numpy(np.array(split.images[start : start + batch]))  # N, H, W, C: a copy, writable
+            result[start : start + batch] = model(images.to(device)).float().cpu().numpy()
+    return result
+
+
+def _device(accelerator: str) -> "torch.device":
+    """What the model was trained on, where this machine has it."""
+    import torch
+
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
+    """The model and the splits train, validation and test, agreeing on classes and shape. Raises Mistake."""
+    from models.build import ModelFileError, load_model
+
+    try:
+        model = load_model(paths.MODEL)
+    except ModelFileError as error:
+        raise Mistake(f"{error}; `dvc repro --force train` makes it again") from error
+    classes = read_classes(prepared)
+    if model.classes != classes:
+        raise Mistake(
+            f"{paths.MODEL}: trained for the classes {_some(model.classes)}, but {prepared} holds {_some(classes)};"
+            " run `dvc repro` to train on this data"
+        )
+    train, validation, test = (
+        open_split(folder) for folder in (prepared / "train", prepared / "validation", paths.TEST)
+    )
+    for split in (validation, test):
+        if split.images.shape[1:] != train.images.shape[1:]:
+            raise Mistake(
+                f"{split.folder}: images of {_size(split)} where the training split has {_size(train)};"
+                " `dvc repro --force prepare` makes them again"
+            )
+        if len(split) == 0:
+            raise Mistake(f"{split.folder}: no images; there is nothing to evaluate on")
+    return model, train, validation, test
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+
+
+def _size(split: Split) -> str:
+    return " x ".join(map(str, split.images.shape[1:]))
+
+
+def _learning_curves() -> dict[str, list[float]]:
+    try:
+        return figures.read_learning_curves(_CURVES)
+    except (FileNotFoundError, ValueError) as error:
+        reason = "not found" if isinstance(error, FileNotFoundError) else str(error)
+        raise Mistake(f"{_CURVES}: {reason}; `dvc repro --force train` makes it again") from error
+
+
+def _search_choice() -> dict[str, Any]:
+    try:
+        return read_mapping(paths.BEST)
+    except FileNotFoundError as error:
+        raise Mistake(f"{paths.BEST}: not found; `dvc repro search` makes it") from error
+
+
+def _quarantined(prepared: Path) -> int:
+    """How many files could not be read, from prepare's report."""
+    file = prepared / "report.json"
+    try:
+        return len(json.loads(file.read_text(encoding="utf-8"))["quarantined"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        raise Mistake(f"{file}: not prepare's report; `dvc repro --force prepare` makes it again") from error
+
+
+def _contact_sheet(prepared: Path) -> bytes:
+    file = prepared / "contact_sheet.png"
+    try:
+        return file.read_bytes()
+    except FileNotFoundError as error:
+        raise Mistake(f"{file}: not found; `dvc repro --force prepare` makes it again") from error
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+def _judge(model: "Predictor", split: Split, device: "torch.device", description: str) -> Evaluation:
+    probabilities = predict(model, split, device, description)
+    try:
+        return metrics.evaluate(probabilities, split.labels, model.classes)
+    except ValueError as error:
+        raise Mistake(
+            f"{split.folder}: {error}; the model or the data is damaged: `dvc repro --force` makes both again"
+        ) from error
+
+
+def worst_mistakes(evaluation: Evaluation, split: Split, count: int) -> list[Mistaken]:
+    """The `count` wrong images with the highest loss, with what was said of them."""
+    indices = evaluation.worst(count)
+    names = split.paths() if len(indices) else []
+    return [
+        Mistaken(
+            image=np.array(split.images[index]),
+            path=names[index],
+            actual=int(evaluation.labels[index]),
+            predicted=int(evaluation.predicted[index]),
+            probability_actual=float(evaluation.probabilities[index, evaluation.labels[index]]),
+            probability_predicted=float(evaluation.probabilities[index, evaluation.predicted[index]]),
+        )
+        for index in indices
+    ]
+
+
+def searched_values(params: Params, chosen: Mapping[str, Any]) -> list[Searched]:
+    """What the search chose, in the order of its file, beside params.yaml's own values."""
+    before = params.flat()
+    return [Searched(name, before.get(name), value) for name, value in _flattened(chosen)]
+
+
+def parameters_in_force(params: Params) -> list[tuple[str, Any]]:
+    """Key and value of all that can change a result; of a folder only its name, since outputs hold no absolute path."""
+    operational = {".".join(path) for path, field in leaves() if is_operational(field)}
+    result = []
+    for key, value in params.flat().items():
+        if key not in operational and key != "search.space":
+            result.append((key, Path(value).name if key == "data.path" and value is not None else value))
+    return result
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _counts(train: Split, validation: Split, test: Split, classes: Sequence[str]) -> list[ClassCount]:
+    columns = (np.bincount(split.labels, minlength=len(classes)).tolist() for split in (train, validation, test))
+    return [ClassCount(name, *numbers) for name, *numbers in zip(classes, *columns, strict=True)]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, content: Content, test_paths: Sequence[str], splits: Mapping[str, Evaluation]) -> None:
+    test = content.test
+    names = np.array(test.classes, dtype=object)
+    summary = {name: evaluation.summary() for name, evaluation in splits.items()}
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    _write_csv(
+        folder / "per_class.csv",
+        ("class", "support", "precision", "recall", "f1"),
+        zip(
+            test.classes, test.support.tolist(), test.precision.tolist(), test.recall.tolist(), test.f1.tolist(),
+            strict=True,
+        ),
+    )  # fmt: skip
+    _write_csv(  # one row an image: `dvc plots` counts them itself
+        folder / "confusion.csv",
+        ("actual", "predicted"),
+        zip(names[test.labels], names[test.predicted], strict=True),
+    )
+    write_predictions(folder / "predictions.parquet", test, test_paths)
+    (folder / "confusion.png").write_bytes(content.confusion.light)
+    (folder / "mistakes.png").write_bytes(figures.mistakes(content.mistakes, test.classes))
+    (folder / "report.html").write_text(report.render(content), encoding="utf-8")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def write_predictions(path: Path, evaluation: Evaluation, image_paths: Sequence[str]) -> None:
+    """One row an image: index, path, label and predicted as names, probabilities as a list in the order of the classes.
+
+    That order is the value of the file's metadata key `classes`, a JSON list.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = np.array(evaluation.classes, dtype=object)
+    count, width = evaluation.probabilities.shape
+    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(width))
+    columns = {
+        "index": pa.array(np.arange(count, dtype=np.int64)),
+        "path": pa.array(image_paths, pa.string()),
+        "label": pa.array(names[evaluation.labels], pa.string()),
+        "predicted": pa.array(names[evaluation.predicted], pa.string()),
+        "probabilities": pa.ListArray.from_arrays(offsets, pa.array(evaluation.probabilities.reshape(-1))),
+    }
+    table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(evaluation.classes, ensure_ascii=False)})
+    pq.write_table(table, path)
+
+
+# --- the stage --------------------------------------------------------------------------------------------------------
+
+
+def run(params: Params) -> None:
+    """Evaluate the trained model on the test split and write artifacts/evaluation."""
+    history = _learning_curves()
+    chosen = _search_choice()
+    in_force = params.overlaid(chosen)
+    quarantined = _quarantined(paths.PREPARED)
+    contact_sheet = _contact_sheet(paths.PREPARED)
+
+    import torch
+
+    torch.set_num_threads(params.train.threads)
+    model, train, validation, test = _load(paths.PREPARED)
+    inputs = (paths.MODEL, paths.BEST, paths.PREPARED, paths.TEST)
+    with open_run("evaluate", params, inputs=inputs, outputs=(paths.EVALUATION,)) as tracked:
+        device = _device(params.train.accelerator)
+        splits = {
+            "validation": _judge(model, validation, device, "validation"),
+            "test": _judge(model, test, device, "test"),
+        }
+        evaluation = splits["test"]
+        content = Content(
+            model=in_force.model.name,
+            source=params.data.source if params.data.path is None else Path(params.data.path).name,
+            test=evaluation,
+            validation=splits["validation"],
+            learning_curves=Picture(figures.learning_curves(history), figures.learning_curves(history, dark=True)),
+            confusion=Picture(
+                figures.confusion_matrix(evaluation.confusion, model.classes),
+                figures.confusion_matrix(evaluation.confusion, model.classes, dark=True),
+            ),
+            mistakes=worst_mistakes(evaluation, test, params.evaluate.mistakes),
+            searched=searched_values(params, chosen),
+            parameters=parameters_in_force(in_force),
+            counts=_counts(train, validation, test, model.classes),
+            quarantined=quarantined,
+            contact_sheet=Picture(contact_sheet),
+        )
+        with paths.replacing(paths.EVALUATION) as (folder,):
+            _write(folder, content, test.paths(), splits)
+        last_step = int(history["step"][-1]) if math.isfinite(history["step"][-1]) else 0
+        for name, prefix in (("validation", "val"), ("test", "test")):
+            figures_of_split = splits[name].summary()
+            tracked.log_metrics({f"{prefix}/{key}": value for key, value in figures_of_split.items()}, last_step)
+        tracked.log_artifact(paths.EVALUATION)
+    print(
+        f"evaluate: test accuracy {100 * evaluation.accuracy:.2f} % ({evaluation.correct} of {evaluation.images}),"
+        f" loss {evaluation.loss:.4g}; validation {100 * splits['validation'].accuracy:.2f} %;"
+        f" report in {paths.EVALUATION / 'report.html'}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main(run))

@@ -1,0 +1,141 @@
+"""report.html: one self-contained page, for a phone or a desk, light or dark, online or not.
+
+Everything in it comes through `Content`; the page itself is report.html.jinja beside this file. Class names and paths
+are other people's text: the template escapes all of it, and the page's own policy forbids scripts and any request.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import figures
+from pipeline.figures import Mistaken
+from pipeline.metrics import Evaluation
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, and another for dark pages where there is one."""
+
+    light: bytes
+    dark: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A value the search was free to choose."""
+
+    name: str
+    before: Any  # in params.yaml
+    chosen: Any
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """Images of one class in each split."""
+
+    name: str
+    train: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows."""
+
+    model: str
+    source: str
+    test: Evaluation
+    validation: Evaluation
+    learning_curves: Picture
+    confusion: Picture
+    mistakes: Sequence[Mistaken]
+    searched: Sequence[Searched]
+    parameters: Sequence[tuple[str, Any]]  # key and value, those in force
+    counts: Sequence[ClassCount]
+    quarantined: int  # files that could not be read
+    contact_sheet: Picture
+
+
+def render(content: Content) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=_percent, figure=_figure, value=_value, uri=_data_uri, share=figures.percent)
+    page = environment.get_template("report.html.jinja").render(
+        content=content,
+        rows=_class_rows(content.test),
+        mistaken=[(mistake, figures.small_png(mistake.image)) for mistake in content.mistakes],
+        wrong=content.test.images - content.test.correct,
+    )
+    return page + "\n"
+
+
+@dataclass(frozen=True)
+class _ClassRow:
+    number: int
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    most_often: str  # what its images were mistaken for most often
+    most_often_count: int
+
+
+def _class_rows(evaluation: Evaluation) -> list[_ClassRow]:
+    errors = evaluation.confusion * (1 - np.eye(len(evaluation.classes), dtype=np.int64))
+    return [
+        _ClassRow(
+            number=number,
+            name=name,
+            support=int(evaluation.support[number]),
+            precision=float(evaluation.precision[number]),
+            recall=float(evaluation.recall[number]),
+            f1=float(evaluation.f1[number]),
+            most_often=evaluation.classes[int(errors[number].argmax())],
+            most_often_count=int(errors[number].max()),
+        )
+        for number, name in enumerate(evaluation.classes)
+    ]
+
+
+def _visible(text: Any) -> Any:
+    """A name's control characters and undecodable bytes, as escapes: they would vanish or break the page."""
+    if type(text) is not str or text.isprintable():
+        return text  # the template's own line breaks come as Markup, which is not touched
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _percent(share: float) -> str:
+    """Two decimals, and 100 only where nothing is missing."""
+    text = f"{100 * share:.2f}"
+    return "99.99 %" if text == "100.00" and share < 1 else f"{text} %"
+
+
+def _figure(number: float) -> str:
+    return f"{number:.4g}"
+
+
+def _value(value: Any) -> str:
+    """A parameter as it would stand in params.yaml, floats to six digits."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
