@@ -8,7 +8,6 @@ figures beside each other are of the same kind.
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipeline.tracking import open_run
 
 if TYPE_CHECKING:
     import torch
+
     from models.build import Predictor
 
 _CURVES = paths.MODEL / "learning_curves.csv"
@@ -73,7 +73,7 @@ def _device(accelerator: str) -> "torch.device":
 
 def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
     """The model and the splits train, validation and test, agreeing on classes and shape. Raises Mistake."""
-    from models.build import ModelFileError, load_model
+    from models.build import DESCRIPTION, ModelFileError, load_model
 
     try:
         model = load_model(paths.MODEL)
@@ -88,11 +88,13 @@ def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
     train, validation, test = (
         open_split(folder) for folder in (prepared / "train", prepared / "validation", paths.TEST)
     )
+    described = read_mapping(paths.MODEL / DESCRIPTION)
+    size, channels = described["image_size"], described["channels"]
     for split in (validation, test):
-        if split.images.shape[1:] != train.images.shape[1:]:
+        if split.images.shape[1:] != (size, size, channels):
             raise Mistake(
-                f"{split.folder}: images of {_size(split)} where the training split has {_size(train)};"
-                " `dvc repro --force prepare` makes them again"
+                f"{split.folder}: images of {' x '.join(map(str, split.images.shape[1:]))}, but {paths.MODEL} takes"
+                f" {size} x {size} x {channels}; run `dvc repro` to train on this data"
             )
         if len(split) == 0:
             raise Mistake(f"{split.folder}: no images; there is nothing to evaluate on")
@@ -103,8 +105,17 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
 
 
-def _size(split: Split) -> str:
-    return " x ".join(map(str, split.images.shape[1:]))
+def _paths(split: Split) -> list[str]:
+    """Where each image of a split came from. Raises Mistake where its index is missing or damaged."""
+    try:
+        names = split.paths()
+    except (OSError, ValueError) as error:  # pyarrow's errors are of these kinds
+        raise Mistake(f"{split.folder}: its index cannot be read ({error}); `dvc repro --force prepare`") from error
+    if len(names) != len(split):
+        raise Mistake(
+            f"{split.folder}: {len(names)} rows in its index, {len(split)} images; `dvc repro --force prepare`"
+        )
+    return names
 
 
 def _learning_curves() -> dict[str, list[float]]:
@@ -152,10 +163,8 @@ def _judge(model: "Predictor", split: Split, device: "torch.device", description
         ) from error
 
 
-def worst_mistakes(evaluation: Evaluation, split: Split, count: int) -> list[Mistaken]:
-    """The `count` wrong images with the highest loss, with what was said of them."""
-    indices = evaluation.worst(count)
-    names = split.paths() if len(indices) else []
+def worst_mistakes(evaluation: Evaluation, split: Split, names: Sequence[str], count: int) -> list[Mistaken]:
+    """The `count` wrong images with the highest loss, with what was said of them; names: a path for each image."""
     return [
         Mistaken(
             image=np.array(split.images[index]),
@@ -165,7 +174,7 @@ def worst_mistakes(evaluation: Evaluation, split: Split, count: int) -> list[Mis
             probability_actual=float(evaluation.probabilities[index, evaluation.labels[index]]),
             probability_predicted=float(evaluation.probabilities[index, evaluation.predicted[index]]),
         )
-        for index in indices
+        for index in evaluation.worst(count)
     ]
 
 
@@ -268,8 +277,9 @@ def run(params: Params) -> None:
 
     import torch
 
-    torch.set_num_threads(params.train.threads)
+    torch.set_num_threads(params.train.threads)  # they change the bits
     model, train, validation, test = _load(paths.PREPARED)
+    test_paths = _paths(test)
     inputs = (paths.MODEL, paths.BEST, paths.PREPARED, paths.TEST)
     with open_run("evaluate", params, inputs=inputs, outputs=(paths.EVALUATION,)) as tracked:
         device = _device(params.train.accelerator)
@@ -288,7 +298,7 @@ def run(params: Params) -> None:
                 figures.confusion_matrix(evaluation.confusion, model.classes),
                 figures.confusion_matrix(evaluation.confusion, model.classes, dark=True),
             ),
-            mistakes=worst_mistakes(evaluation, test, params.evaluate.mistakes),
+            mistakes=worst_mistakes(evaluation, test, test_paths, params.evaluate.mistakes),
             searched=searched_values(params, chosen),
             parameters=parameters_in_force(in_force),
             counts=_counts(train, validation, test, model.classes),
@@ -296,11 +306,11 @@ def run(params: Params) -> None:
             contact_sheet=Picture(contact_sheet),
         )
         with paths.replacing(paths.EVALUATION) as (folder,):
-            _write(folder, content, test.paths(), splits)
-        last_step = int(history["step"][-1]) if math.isfinite(history["step"][-1]) else 0
+            _write(folder, content, test_paths, splits)
+        last_step = int(history["step"][-1])
         for name, prefix in (("validation", "val"), ("test", "test")):
-            figures_of_split = splits[name].summary()
-            tracked.log_metrics({f"{prefix}/{key}": value for key, value in figures_of_split.items()}, last_step)
+            summary = splits[name].summary()
+            tracked.log_metrics({f"{prefix}/{key}": value for key, value in summary.items()}, last_step)
         tracked.log_artifact(paths.EVALUATION)
     print(
         f"evaluate: test accuracy {100 * evaluation.accuracy:.2f} % ({evaluation.correct} of {evaluation.images}),"

@@ -136,7 +136,7 @@ def read_learning_curves(path: Path) -> dict[str, list[float]]:
 
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    needed = {"epoch", *(name for _, *names in _PANELS for name in names if name)}
+    needed = {"epoch", "step", *(name for _, *names in _PANELS for name in names if name)}
     if not rows or not needed <= set(rows[0]):
         raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
     return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import figures
+from pipeline.data.text import shown
 from pipeline.figures import Mistaken
 from pipeline.metrics import Evaluation
 
@@ -117,7 +118,7 @@ def _visible(text: Any) -> Any:
     """A name's control characters and undecodable bytes, as escapes: they would vanish or break the page."""
     if type(text) is not str or text.isprintable():
         return text  # the template's own line breaks come as Markup, which is not touched
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return shown(text)
 
 
 def _percent(share: float) -> str:

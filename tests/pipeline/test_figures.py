@@ -24,6 +24,7 @@ HISTORY = {
     "val_accuracy": [0.4, 0.6, 0.7],
     "lr": [0.1, 0.05, 0.0],
 }
+HEADER = "epoch,step,train_loss,train_accuracy,val_loss,val_accuracy,lr"
 COUNTS = np.array([[5, 3], [0, 5]])
 HOSTILE = ("$x_1$", "猫", "a\nb", "\udcff", "n" * 200, "<b>&amp;")
 
@@ -164,9 +165,7 @@ def test_percentages_never_round_to_certainty(share: float, text: str):
 
 def test_learning_curves_are_read_back_with_gaps(tmp_path: Path):
     file = tmp_path / "learning_curves.csv"
-    file.write_text(
-        "epoch,step,train_loss,train_accuracy,val_loss,val_accuracy,lr\n1,10,0.5,0.6,,0.7,0.1\n2,20,0.4,0.7,inf,0.8,0.0\n"
-    )
+    file.write_text(f"{HEADER}\n1,10,0.5,0.6,,0.7,0.1\n2,20,0.4,0.7,inf,0.8,0.0\n")
     history = figures.read_learning_curves(file)
     assert history["step"] == [10, 20]
     assert math.isnan(history["val_loss"][0])
