@@ -1,5 +1,6 @@
 """Sends spools: one attempt after another over one connection, beside a stage or in the foreground (`sync`)."""
 
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,8 +11,8 @@ from typing import Any
 from pipeline.params import Params
 from pipeline.tracking import spool
 from pipeline.tracking.delivery import Connection, Delivery, is_sent, progress, start_of
-from pipeline.tracking.destination import Destination, connect, destination
-from pipeline.tracking.run import runs_folder
+from pipeline.tracking.destination import Destination, connect, destination, redacted
+from pipeline.tracking.run import log_file, runs_folder
 
 SENDER_LOCK = "sender.lock"  # in the spool's folder: one sender at a time
 FIRST_PAUSE_SECONDS = 0.5
@@ -37,7 +38,7 @@ class Courier:
 
     def __init__(self, target: Destination, say: Callable[[str], None]) -> None:
         self._target = target
-        self._say = say
+        self._say: Callable[[str], None] = lambda text: say(redacted(text))
         self._connection: Connection | None = None
         self.refused: dict[str, str] = {}
 
@@ -85,6 +86,13 @@ class Courier:
         return self._connection
 
 
+def log(text: str) -> None:
+    """A line, or a traceback, for the senders' log."""
+    log_file().parent.mkdir(parents=True, exist_ok=True)
+    with log_file().open("a") as stream:
+        stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{os.getpid()}] {text}\n")
+
+
 def is_lasting(error: Exception) -> bool:
     """Whether trying again is of no use: the server understood and said no, or the fault is ours."""
     from mlflow.exceptions import MlflowException
@@ -96,7 +104,7 @@ def is_lasting(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:500]
+    return redacted((str(error).strip().splitlines() or [type(error).__name__])[0][:500])
 
 
 def sync(params: Params, folder: Path | None = None) -> Summary:
@@ -107,7 +115,7 @@ def sync(params: Params, folder: Path | None = None) -> Summary:
     runs = folder or runs_folder()
     before = {path.name for path in spool.spools(runs) if not is_sent(path)}
     reasons: list[str] = []
-    courier = Courier(destination(params), reasons.append)
+    courier = Courier(destination(params), log)
     for attempt in range(LAST_ATTEMPTS):
         try:
             courier.send(spool.spools(runs))

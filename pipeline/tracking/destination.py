@@ -39,12 +39,17 @@ class Destination:
     @property
     def shown(self) -> str:
         """The address without its password, for people and logs."""
-        return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", self.uri)
+        return redacted(self.uri)
 
     @property
     def fingerprint(self) -> str:
         """Names the destination in files without telling what the address may hold of secrets."""
         return hashlib.sha256(f"{self.uri}\n{self.experiment}".encode()).hexdigest()[:16]
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords of the addresses in it."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
 
 
 def resolve_tracking(params: Params) -> tuple[str, Path | None]:

@@ -27,7 +27,7 @@ class SpoolLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record metrics at `step`, the optimizer steps done; our module gives it (Lightning's own count is one less)."""
+        """Record metrics at `step`, the optimizer steps done, as our own code gives it (Lightning counts one less)."""
         self._run.log_metrics(metrics, step or 0)
 
     @rank_zero_only

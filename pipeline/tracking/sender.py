@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from pipeline.tracking import spool
-from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, SENDER_LOCK, Courier, Unanswered
+from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, SENDER_LOCK, Courier, Unanswered, log
 from pipeline.tracking.delivery import start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
@@ -30,7 +30,7 @@ def main() -> int:
     watch = threading.Thread(target=_watch, args=(orders["drain_seconds"], closing, finished), daemon=True)
     watch.start()
     os.nice(5)  # the stage's own work comes first
-    courier = Courier(Destination(**orders["target"]), _log)
+    courier = Courier(Destination(**orders["target"]), log)
     status = _follow(courier, Path(orders["runs"]), orders["session"], orders["preload_model"], closing)
     finished.set()
     return status
@@ -42,7 +42,7 @@ def _watch(drain_seconds: float, closing: threading.Event, finished: threading.E
         pass
     closing.set()
     if not finished.wait(drain_seconds):
-        _log("drain_seconds have passed; the rest is left for the next stage")
+        log("drain_seconds have passed; the rest is left for the next stage")
         os._exit(Outcome.LEFT)
 
 
@@ -55,10 +55,10 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
         try:
             left = courier.send([folder for folder in spool.spools(runs) if folder not in others])
             others |= {folder for folder in left if _is_anothers(folder, session)}
-            complete, pause = set(left) <= others, FIRST_PAUSE_SECONDS
+            answered, complete, pause = True, set(left) <= others, FIRST_PAUSE_SECONDS
         except Unanswered as error:
-            _log(str(error))
-            complete, pause = False, min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            log(str(error))
+            answered, complete, pause = False, False, min(2 * pause, _LONGEST_PAUSE_SECONDS)
         if last:
             if complete:
                 return Outcome.REFUSED if courier.refused else Outcome.SENT
@@ -67,7 +67,7 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
                 return Outcome.LEFT
             time.sleep(FIRST_PAUSE_SECONDS * last_attempts)
             continue
-        if not gc.isenabled():
+        if not gc.isenabled() and answered:
             gc.freeze()
             gc.enable()
             if preload_model:
@@ -90,11 +90,7 @@ def _preload() -> None:
     try:
         logged_model.preload()
     except Exception:  # it is only ahead of time: sending the model reports what is wrong
-        _log(traceback.format_exc())
-
-
-def _log(text: str) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} [{os.getpid()}] {text}", file=sys.stderr, flush=True)
+        log(traceback.format_exc())
 
 
 if __name__ == "__main__":
