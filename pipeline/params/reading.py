@@ -56,8 +56,9 @@ def parse_yaml(text: str, file: str) -> tuple[dict[str, Any], dict[Path, int], l
     reader = YAML(typ="safe", pure=True)
     reader.allow_duplicate_keys = True  # ruamel stops at the first; all of them are to be told
     try:
-        visit(YAML(typ="safe", pure=True).compose(text), ())
-        raw = reader.load(text)
+        document = reader.compose(text)
+        visit(document, ())
+        raw = reader.constructor.construct_document(document) if document is not None else None
     except MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise Mistake(f"{file}{line}: not YAML: {error.problem}; mend the line or the one before it") from None

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, create_model, field_validator
 from pydantic.fields import FieldInfo
 
 from models import catalogue
@@ -73,6 +73,13 @@ class Data(Section):
     validation_fraction: float = setting("share held out to choose on", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     test_fraction: float = setting("share sealed for evaluate", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     max_bad_fraction: float = setting("largest share of unreadable files", ge=0, le=1, unsearchable=_BEFORE_SEARCH)
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # Python takes true for 1
+            raise ValueError("true and false are no numbers")
+        return value
 
     @classmethod
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
