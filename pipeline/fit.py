@@ -185,6 +185,8 @@ def _trainer(
 ) -> lightning.Trainer:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # `retrace doctor` tells what hardware is used
+    # Lightning's own use of what torch has renamed: nothing a user could mend.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
     train = params.train
     try:
         return lightning.Trainer(

@@ -30,6 +30,8 @@ class Batches:
     With several devices, each takes every `world`-th image of each batch: together they see what one would.
     """
 
+    batch_sampler = None  # Lightning asks every loader that has a `sampler` for one
+
     def __init__(
         self,
         split: Split,

@@ -1,0 +1,211 @@
+"""Augmentation is a pure function of (seed, epoch, sample), exact where it can be, and what its formulas say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.data.augmentation import Policy, Statistics, fit_statistics, load_statistics, render, save_statistics
+from pipeline.params import Augment
+
+OFF = Augment(
+    normalization="none",
+    crop_padding=0,
+    horizontal_flip=False,
+    rotation_degrees=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    pca_shift=0.0,
+    cutout_size=0,
+)
+ALL = OFF.model_copy(
+    update={
+        "normalization": "channel",
+        "crop_padding": 2,
+        "horizontal_flip": True,
+        "rotation_degrees": 20.0,
+        "brightness": 0.2,
+        "contrast": 0.3,
+        "saturation": 0.4,
+        "pca_shift": 0.1,
+        "cutout_size": 3,
+    }
+)
+SINGLE = [
+    {"crop_padding": 2},
+    {"horizontal_flip": True},
+    {"rotation_degrees": 30.0},
+    {"brightness": 0.5},
+    {"contrast": 0.5},
+    {"saturation": 0.5},
+    {"pca_shift": 0.5},
+    {"cutout_size": 3},
+    {"crop_padding": 1, "horizontal_flip": True},
+]
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 9, 9, 3), dtype=np.uint8)
+STATISTICS = fit_statistics(IMAGES)
+
+
+def policy(augment: Augment, seed: int = 0, statistics: Statistics = STATISTICS) -> Policy:
+    return Policy(augment, statistics, IMAGES.shape[1], seed)
+
+
+def pixels(used: Policy, epoch: int, samples: list[int], images: np.ndarray = IMAGES) -> np.ndarray:
+    """What the network would see of the samples: (B, H, W, C) float32."""
+    batch, maps = used.augmented(images, epoch, np.array(samples))
+    return render(torch.from_numpy(batch), maps).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("changes", [*SINGLE, ALL.model_dump()])
+@settings(deadline=None, max_examples=25)
+@given(
+    samples=st.lists(st.integers(0, len(IMAGES) - 1), min_size=1, max_size=17, unique=True),
+    epoch=st.integers(0, 50),
+    seed=st.integers(0, 2**63 - 1),
+)
+def test_an_image_does_not_depend_on_the_batch_it_is_in(changes, samples, epoch, seed):
+    used = policy(OFF.model_copy(update=changes), seed)
+    together = pixels(used, epoch, samples)
+    backwards = pixels(policy(OFF.model_copy(update=changes), seed), epoch, samples[::-1])[::-1]
+    alone = np.concatenate([pixels(used, epoch, [sample]) for sample in samples])
+    assert np.array_equal(together, backwards)
+    assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize("changes", SINGLE)
+def test_every_setting_does_something_and_differs_by_epoch_sample_and_seed(changes):
+    augment = OFF.model_copy(update=changes)
+    plain = pixels(policy(OFF), 0, list(range(40)))
+    first = pixels(policy(augment), 0, list(range(40)))
+    assert not np.array_equal(first, plain)
+    assert not np.array_equal(first, pixels(policy(augment), 1, list(range(40))))
+    assert not np.array_equal(first, pixels(policy(augment, seed=1), 0, list(range(40))))
+    same = np.repeat(IMAGES[:1], 40, axis=0)
+    assert len(np.unique(pixels(policy(augment), 0, list(range(40)), same), axis=0)) > 1
+
+
+def test_everything_off_is_the_image():
+    assert np.allclose(pixels(policy(OFF), 3, [4, 2]), IMAGES[[4, 2]] / 255.0, atol=1e-7)
+
+
+def test_normalisation_alone():
+    found = pixels(policy(OFF.model_copy(update={"normalization": "channel"})), 0, [0, 1])
+    expected = (IMAGES[:2] / 255.0 - STATISTICS.mean) / STATISTICS.std
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(padding=st.integers(1, 12), flip=st.booleans(), seed=st.integers(0, 1000), epoch=st.integers(0, 9))
+def test_crops_and_flips_copy_pixels_exactly(padding, flip, seed, epoch):
+    used = policy(OFF.model_copy(update={"crop_padding": padding, "horizontal_flip": flip}), seed)
+    samples = np.arange(12)
+    matrices = used.geometry(epoch, samples)
+    batch, _ = used.augmented(IMAGES, epoch, samples)
+    size = IMAGES.shape[1]
+    for image, found, matrix in zip(IMAGES, batch, matrices, strict=False):
+        expected = np.zeros_like(image)
+        for y in range(size):
+            for x in range(size):
+                column, row = (matrix @ [x, y, 1]).astype(int)
+                if 0 <= row < size and 0 <= column < size:
+                    expected[y, x] = image[row, column]
+        assert np.array_equal(found, expected)
+        assert abs(matrix[1, 2]) <= padding
+
+
+def test_every_crop_offset_occurs_equally_often():
+    used = policy(OFF.model_copy(update={"crop_padding": 2}))
+    offsets = used.geometry(0, np.arange(50_000))[:, :, 2]
+    for axis in range(2):
+        values, counts = np.unique(offsets[:, axis], return_counts=True)
+        assert values.tolist() == [-2, -1, 0, 1, 2]
+        assert counts == pytest.approx(10_000, abs=400)  # 4.5 standard deviations
+
+
+def test_resampling_agrees_with_copying():
+    """The same integer moves through grid_sample: a rotation far below a pixel's rounding changes no pixel by 1/255."""
+    moves = {"crop_padding": 2, "horizontal_flip": True}
+    copied = pixels(policy(OFF.model_copy(update=moves)), 5, list(range(40)))
+    resampled = pixels(policy(OFF.model_copy(update={**moves, "rotation_degrees": 1e-9})), 5, list(range(40)))
+    assert np.abs(copied - resampled).max() < 1e-4
+
+
+def test_a_quarter_turn_is_numpys():
+    class QuarterTurn(Policy):
+        def _symmetric(self, purpose, epoch, samples, draws):
+            return np.ones((len(samples), draws))
+
+    augment = OFF.model_copy(update={"rotation_degrees": 90.0})
+    found = pixels(QuarterTurn(augment, STATISTICS, 9, 0), 0, [0, 1, 2])
+    assert np.allclose(found, np.rot90(IMAGES[:3], axes=(1, 2)) / 255.0, atol=1e-5) or np.allclose(
+        found, np.rot90(IMAGES[:3], k=-1, axes=(1, 2)) / 255.0, atol=1e-5
+    )
+
+
+def test_pca_shift_is_alexnets():
+    augment = OFF.model_copy(update={"pca_shift": 0.1})
+    flat = IMAGES.reshape(-1, 3).astype(np.float64) / 255
+    values, vectors = np.linalg.eigh(np.cov(flat.T, bias=True))
+    shift = pixels(policy(augment), 2, list(range(40))) - IMAGES / np.float32(255)
+    assert np.abs(shift - shift[:, :1, :1]).max() < 1e-5  # one shift for all pixels of an image
+    alpha = (shift[:, 0, 0] @ vectors) / values  # undo the formula: what is left are the three factors
+    assert alpha.std() == pytest.approx(0.1, rel=0.2)
+
+
+def test_colour_matrices_are_their_formulas():
+    augment = OFF.model_copy(update={"brightness": 0.3, "contrast": 0.3, "saturation": 0.3})
+    matrices = policy(augment).colour(0, np.arange(4))
+    image = IMAGES[0].astype(np.float64)
+    expected = np.einsum("bij,hwj->bhwi", matrices[:, :, :3], image) + matrices[:, None, None, :, 3]
+    same = np.repeat(IMAGES[:1], 4, axis=0)
+    assert np.allclose(pixels(policy(augment), 0, [0, 1, 2, 3], same), expected, atol=1e-5)
+    grey = policy(augment.model_copy(update={"brightness": 0.0, "contrast": 0.0})).colour(0, np.arange(4))
+    assert np.allclose(grey[:, :, :3].sum(2), 1 / 255)  # saturation leaves grey pixels alone
+
+
+def test_cutout_blanks_at_most_its_square():
+    augment = OFF.model_copy(update={"cutout_size": 3, "normalization": "channel"})
+    blank = pixels(policy(augment), 0, list(range(40))) == 0
+    counts = blank.all(3).sum((1, 2))
+    assert counts.max() == 9
+    assert counts.min() >= 4  # the centre lies inside the image
+
+
+def test_grey_images_have_no_colour_shift():
+    grey = IMAGES[..., :1]
+    used = Policy(ALL, fit_statistics(grey), 9, 0)
+    assert pixels(used, 0, [1, 2, 3], grey).shape == (3, 9, 9, 1)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_statistics_equal_numpys_whatever_the_chunk(chunk):
+    found = fit_statistics(IMAGES, chunk)
+    flat = IMAGES.reshape(-1, 3).astype(np.float64) / 255
+    values, vectors = np.linalg.eigh(np.cov(flat.T, bias=True))
+    assert found.mean == pytest.approx(flat.mean(0).tolist())
+    assert found.std == pytest.approx(flat.std(0).tolist())
+    assert found.eigenvalues == pytest.approx(values[::-1].tolist())
+    assert np.abs((np.array(found.eigenvectors) * vectors[:, ::-1]).sum(0)) == pytest.approx(1)
+    assert found == STATISTICS
+
+
+def test_a_constant_channel_is_not_divided_by_zero():
+    constant = np.full((4, 9, 9, 3), 7, dtype=np.uint8)
+    used = policy(OFF.model_copy(update={"normalization": "channel"}), statistics=fit_statistics(constant))
+    assert np.isfinite(pixels(used, 0, [0], constant)).all()
+
+
+def test_statistics_come_back_from_their_file(tmp_path):
+    save_statistics(tmp_path / "policy.json", STATISTICS, ALL)
+    assert load_statistics(tmp_path / "policy.json") == STATISTICS
+
+
+def test_evaluation_sees_the_normalised_image():
+    batch, maps = policy(ALL).plain(IMAGES, np.arange(3))
+    found = render(torch.from_numpy(batch), maps).permute(0, 2, 3, 1).numpy()
+    assert np.allclose(found, (IMAGES[:3] / 255.0 - STATISTICS.mean) / STATISTICS.std, atol=1e-5)
+    assert [field.name for field in dataclasses.fields(Statistics)] == ["mean", "std", "eigenvalues", "eigenvectors"]

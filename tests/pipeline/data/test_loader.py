@@ -1,0 +1,84 @@
+"""Batches: every image once an epoch, in an order that only seed and epoch decide, on however many devices."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data.augmentation import Policy, fit_statistics
+from pipeline.data.loader import Batches, Images
+from pipeline.data.store import Split
+from tests.pipeline.data.test_augmentation import ALL, IMAGES, OFF, STATISTICS
+
+SPLIT = Split(images=IMAGES, labels=np.arange(len(IMAGES)), folder=None)  # the label is the sample's number
+
+
+def batches(batch_size=8, augment=OFF, seed=0, training=True, **options) -> Batches:
+    return Batches(
+        SPLIT, Policy(augment, STATISTICS, 9, seed), batch_size, training=training, seed=seed, **options
+    )
+
+
+def order(loader: Batches, epoch: int) -> list[int]:
+    loader.set_epoch(epoch)
+    return torch.cat([batch.labels for batch in loader]).tolist()
+
+
+@given(batch_size=st.integers(1, 50), epoch=st.integers(0, 1000), seed=st.integers(0, 2**63 - 1))
+def test_every_image_once_in_an_order_that_does_not_depend_on_the_batch_size(batch_size, epoch, seed):
+    found = order(batches(batch_size, seed=seed), epoch)
+    assert sorted(found) == list(range(len(SPLIT)))
+    assert found == order(batches(len(SPLIT), seed=seed), epoch)
+
+
+def test_the_order_differs_by_epoch_and_seed():
+    orders = {tuple(order(batches(seed=seed), epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert len(orders) == 6
+
+
+def test_validation_keeps_the_order_and_the_pixels():
+    loader = batches(7, augment=ALL, training=False)
+    assert order(loader, 3) == list(range(len(SPLIT)))
+    assert np.array_equal(torch.cat([batch.images for batch in loader]).numpy(), IMAGES)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_devices_together_see_the_batches_of_one(world):
+    parts = [batches(12, rank=rank, world=world) for rank in range(world)]
+    whole = batches(12)
+    assert [len(part) for part in parts] == [len(whole)] * world  # 40 = 3 * 12 + 4
+    for together, *shares in zip(whole, *parts, strict=True):
+        seen = sorted(torch.cat([share.labels for share in shares]).tolist())
+        assert set(seen) <= set(together.labels.tolist())
+        assert len(seen) == len(together.labels) - len(together.labels) % world
+        assert len({len(share.labels) for share in shares}) == 1
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_devices_together_validate_every_image_once(world):
+    parts = [batches(13, training=False, rank=rank, world=world) for rank in range(world)]
+    seen = [label for part in parts for batch in part for label in batch.labels.tolist()]
+    assert sorted(seen) == list(range(len(SPLIT)))
+    assert all(len(list(part)) == len(part) for part in parts)
+
+
+def test_a_batch_smaller_than_the_devices_is_refused():
+    with pytest.raises(ValueError, match="smaller than the number of devices"):
+        batches(2, world=3)
+
+
+def test_limit_shortens_an_epoch():
+    loader = batches(8, limit=2)
+    assert len(loader) == len(list(loader)) == 2
+
+
+@pytest.mark.parametrize(("channels_last", "memory"), [(True, torch.channels_last), (False, torch.contiguous_format)])
+def test_rendering_gives_the_networks_layout(channels_last, memory):
+    images = Images(SPLIT, SPLIT, Policy(ALL, fit_statistics(IMAGES), 9, 0), 8, 0, None, channels_last)
+    raw = next(iter(images.train_dataloader()))
+    rendered, labels = images.on_after_batch_transfer(raw, 0)
+    assert rendered.shape == (8, 3, 9, 9)
+    assert rendered.dtype == torch.float32
+    assert rendered.is_contiguous(memory_format=memory)
+    assert torch.equal(labels, raw.labels)
