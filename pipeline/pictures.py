@@ -2,6 +2,9 @@
 
 import io
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +14,14 @@ from pipeline.data.text import shown
 
 if TYPE_CHECKING:
     from PIL import Image
-    from PIL.ImageFont import FreeTypeFont, ImageFont
+    from PIL.ImageFont import FreeTypeFont
 
 _PAPER = (255, 255, 255)
 _INK = (40, 44, 52)
 _FRAME = (214, 218, 224)  # keeps white images apart from the paper
 _GAP = 4
 _MARGIN = 16
-_FONT_SIZE = 14
+_FONT_SIZE = 13
 _LINE_HEIGHT = 20
 _CAPTION_WIDTH = 180  # of the column of captions, at most
 _TARGET_SIDE = 48  # small images are enlarged to about this
@@ -32,11 +35,11 @@ def contact_sheet(
     rows: captions, each with its images (n, H, W, C) of uint8, C 1 or 3; n may be 0.
     scale: pixels a side for each pixel, nearest neighbour; None: as many as make the image easy to see.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
-    font = ImageFont.load_default(size=_FONT_SIZE)  # carried by Pillow: the same everywhere
+    font = _font()
     height, width = rows[0][1].shape[1:3]
     scale = scale or max(1, _TARGET_SIDE // max(height, width))
     cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
@@ -75,7 +78,19 @@ def _enlarged(pixels: NDArray[np.uint8], scale: int) -> "Image.Image":
     return Image.fromarray(np.ascontiguousarray(colour.repeat(scale, axis=0).repeat(scale, axis=1)))
 
 
-def _fitted(caption: str, font: "FreeTypeFont | ImageFont") -> str:
+@cache
+def _font() -> "FreeTypeFont":
+    """DejaVu Sans, which matplotlib carries: the same everywhere, and it has most of the world's letters."""
+    from PIL import ImageFont
+
+    spec = find_spec("matplotlib")  # located without the import, which costs a second
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("matplotlib is not installed", name="matplotlib")
+    file = Path(spec.submodule_search_locations[0]) / "mpl-data/fonts/ttf/DejaVuSans.ttf"
+    return ImageFont.truetype(file, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _fitted(caption: str, font: "FreeTypeFont") -> str:
     """The caption on one line, cut with an ellipsis where it is too long for its column."""
     text = shown(caption)
     if font.getlength(text) <= _CAPTION_WIDTH:

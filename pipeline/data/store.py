@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,24 +43,24 @@ class Split:
 
 
 def open_split(folder: Path) -> Split:
-    """Open what `write_split` wrote. Raises Mistake, naming the file and the remedy, when it is not there or damaged."""
-    loaded: list[NDArray[np.generic]] = []
-    for name, mode in ((IMAGES, "r"), (LABELS, None)):
+    """Open what `write_split` wrote. Raises Mistake, naming the file and the remedy, when it is missing or damaged."""
+    loaded: list[NDArray[Any]] = []
+    for name in (IMAGES, LABELS):
         file = folder / name
         try:
-            loaded.append(np.load(file, mmap_mode=mode, allow_pickle=False))
+            loaded.append(np.load(file, mmap_mode="r" if name == IMAGES else None, allow_pickle=False))
         except FileNotFoundError:
             raise Mistake(f"{file}: not found; `dvc repro prepare` makes it, `dvc checkout` restores it") from None
         except (ValueError, EOFError) as error:
             raise Mistake(f"{file}: damaged ({error}); delete {folder}, then `dvc checkout` or `dvc repro`") from None
     images, labels = loaded
-    fits = images.ndim == 4 and images.dtype == np.uint8 and labels.dtype == np.int64 and labels.shape == images.shape[:1]
-    if not fits:
+    types = images.dtype == np.uint8 and labels.dtype == np.int64
+    if not types or images.ndim != 4 or labels.shape != images.shape[:1]:
         raise Mistake(
             f"{folder}: images {images.shape} {images.dtype} and labels {labels.shape} {labels.dtype} do not belong"
             " together; delete the folder, then `dvc checkout` or `dvc repro`"
         )
-    return Split(images=images.astype(np.uint8, copy=False), labels=labels.astype(np.int64, copy=False), folder=folder)
+    return Split(images=images, labels=labels, folder=folder)
 
 
 def read_classes(prepared: Path) -> tuple[str, ...]:
