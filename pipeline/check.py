@@ -11,6 +11,8 @@ from pipeline.errors import Mistake
 from pipeline.params import Params
 
 _MEASURE_SECONDS = 0.7
+_PATIENCE_SECONDS = 3.0  # for fewer than five steps: a slow network, or a machine that is busy otherwise
+_FIRST_STEPS = 2  # these pay for threads, memory and the choice of kernels
 _DIGITS = 1797  # images in scikit-learn's file; counting them would take as long as unpacking it
 
 
@@ -207,7 +209,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
     taken: list[float] = []
     start = time.perf_counter()
-    while len(taken) < 2 or time.perf_counter() - start < _MEASURE_SECONDS:
+    while time.perf_counter() - start < (_MEASURE_SECONDS if len(taken) >= _FIRST_STEPS + 5 else _PATIENCE_SECONDS):
         begun = time.perf_counter()
         with torch.autocast(device.split(":")[0], dtype=precision, enabled=precision is not None):
             scores = network(images)
@@ -217,9 +219,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
         if device == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - begun)
-        if len(taken) == 1 and taken[0] > _MEASURE_SECONDS:
-            break
-    timed = sorted(taken[1:]) or taken  # the first one pays for threads and memory
+    timed = sorted(taken[_FIRST_STEPS:] or taken)
     return timed[len(timed) // 2], len(timed), device, parameters
 
 

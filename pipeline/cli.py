@@ -95,11 +95,18 @@ def parser() -> argparse.ArgumentParser:
     main_parser = _Parser(
         prog="retrace", description="Image-classifier experiments in which every number can be traced back."
     )
-    main_parser.add_argument("--version", action="version", version=f"retrace {importlib.metadata.version('retrace')}")
+    main_parser.add_argument("--version", action="version", version=f"retrace {_version()}")
     commands = main_parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
     for name, command in COMMANDS.items():
         command.arguments(commands.add_parser(name, help=command.help, description=command.help))
     return main_parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("retrace")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed: `make install` does it)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
