@@ -310,7 +310,8 @@ def run(params: Params) -> None:
         last_step = int(history["step"][-1])
         for name, prefix in (("validation", "val"), ("test", "test")):
             summary = splits[name].summary()
-            tracked.log_metrics({f"{prefix}/{key}": value for key, value in summary.items()}, last_step)
+            values = {f"{prefix}/{key}": value for key, value in summary.items() if key != "images"}
+            tracked.log_metrics(values, last_step)
         tracked.log_artifact(paths.EVALUATION)
     print(
         f"evaluate: test accuracy {100 * evaluation.accuracy:.2f} % ({evaluation.correct} of {evaluation.images}),"

@@ -57,13 +57,15 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     ends at the largest share of any, because beside the diagonal they would all look like nothing.
     """
     theme = _DARK if dark else _LIGHT
-    size = len(classes)
+    names = _labels(classes)
+    size = len(names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     largest_mistake = float(np.max(shares * (1 - np.eye(size)), initial=0.0))
     # Every name must be legible: 7 points a row for many classes, more room for a few.
-    inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 2.5
+    inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 0.6
     points = 10.0 if size <= 12 else 8.0 if size <= _LARGEST_WITH_NUMBERS else 6.5
-    figure = _figure(inches + 1.2, inches + 0.9, theme)
+    margin = 0.5 + 0.0085 * points * max(map(len, names))  # inches that the names take
+    figure = _figure(inches + margin, inches + margin, theme)
     axes = figure.add_subplot()
     colours = np.empty((size, size, 3))
     diagonal = np.eye(size, dtype=bool)
@@ -71,8 +73,9 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     # A square root lifts the single mistakes, which are most of them, off the ground.
     colours[~diagonal] = _ramp(theme.background, theme.wrong, np.sqrt(shares[~diagonal] / (largest_mistake or 1.0)))
     axes.imshow(colours, interpolation="nearest")
-    axes.set_xticks(range(size), _labels(classes), rotation=90 if size > 12 or _wide(classes) else 0, fontsize=points)
-    axes.set_yticks(range(size), _labels(classes), fontsize=points)
+    upright = size <= 12 and max(map(len, names)) <= 4
+    axes.set_xticks(range(size), names, rotation=0 if upright else 90, fontsize=points)
+    axes.set_yticks(range(size), names, fontsize=points)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)  # a class may be called $x$
     axes.set_xlabel("predicted", color=theme.ink, fontsize=points + 1)
@@ -99,10 +102,6 @@ def _ramp(low: str, high: str, shares: NDArray[np.float64]) -> NDArray[np.float6
     start, end = np.array(to_rgb(low)), np.array(to_rgb(high))
     strength = np.where(shares > 0, 0.12 + 0.88 * shares, 0.0)[..., None]
     return np.asarray(start + strength * (end - start))
-
-
-def _wide(classes: Sequence[str]) -> bool:
-    return max(map(len, _labels(classes))) > 4
 
 
 def _labels(classes: Sequence[str]) -> list[str]:
@@ -190,7 +189,7 @@ def mistakes(wrong: Sequence[Mistaken], classes: Sequence[str], *, columns: int 
     """A sheet of wrongly classified images, each above what it was taken for and what it is."""
     from PIL import Image, ImageDraw, ImageFont
 
-    side, gap, line = 112, 14, 17
+    side, gap, line = 128, 14, 17  # 128: small images usually are a power of two wide
     columns = max(1, min(columns, len(wrong)))
     rows = math.ceil(len(wrong) / columns)
     font = ImageFont.truetype(str(_font_file()), 12)

@@ -142,8 +142,8 @@ def test_no_mistakes_make_a_picture_that_says_so():
 
 def test_the_sheet_shows_every_image_in_order():
     sheet = pixels(figures.mistakes([mistaken(value) for value in (10, 90, 170)], ("a", "b"), columns=2))
-    assert [sheet[14 + 50, 14 + 50, 0], sheet[14 + 50, 14 + 126 + 50, 0]] == [10, 90]
-    assert 170 in sheet[sheet.shape[0] // 2 :, :126, 0]
+    assert [sheet[14 + 50, 14 + 50, 0], sheet[14 + 50, 14 + 142 + 50, 0]] == [10, 90]
+    assert 170 in sheet[sheet.shape[0] // 2 :, :142, 0]
 
 
 def test_a_large_image_is_reduced_and_a_small_one_is_not():
