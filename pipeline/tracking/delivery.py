@@ -90,22 +90,22 @@ class Delivery:
         for record in spool.read(self.folder, self._progress.offset):
             content = record.content
             last_time = content.get("time", last_time)
+            ended = content["type"] == "end"
             if content["type"] == "metrics":
                 self._collect(content, record.end)
                 continue
             self._flush()
-            ended = content["type"] == "end"
             if ended:
                 self._end(content["status"], content["time"], content.get("message"))
             else:
                 self._send_record(content)
-            self._note(offset=record.end)
+            self._note(offset=record.end, closed=ended)
         self._flush()
-        if alive or self._progress.run_id is None:
+        if (alive and not ended) or self._progress.run_id is None:
             return False
         if not ended:
             self._end("KILLED", last_time or self._modified(), "the process ended without saying so")
-        self._note(offset=spool.size(self.folder), closed=True)
+            self._note(offset=spool.size(self.folder), closed=True)  # a torn last line is nothing to wait for
         for part in (spool.ARTIFACTS, spool.MODEL):  # MLflow has them now
             shutil.rmtree(self.folder / part, ignore_errors=True)
         return True

@@ -226,9 +226,11 @@ class Sender:
         try:
             status = self._process.wait(limit)
         except subprocess.TimeoutExpired:
-            if wait_seconds is None:  # it overran its own limit: it must not outlive the stage
-                self._process.kill()
-                self._process.wait()
+            if wait_seconds is not None:
+                print(f"tracking: sending goes on for at most {self._drain_seconds:g} s", file=sys.stderr)
+                return
+            self._process.kill()  # it overran its own limit: it must not outlive the stage
+            self._process.wait()
             status = Outcome.LEFT
         if status != Outcome.SENT:
             print(f"tracking: {self._explain(status)}", file=sys.stderr)

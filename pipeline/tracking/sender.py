@@ -29,7 +29,7 @@ def main() -> int:
     closing, finished = threading.Event(), threading.Event()
     watch = threading.Thread(target=_watch, args=(orders["drain_seconds"], closing, finished), daemon=True)
     watch.start()
-    os.nice(5)  # the stage's own work comes first
+    os.nice(10)  # the stage's own work comes first
     courier = Courier(Destination(**orders["target"]), log)
     status = _follow(courier, Path(orders["runs"]), orders["session"], orders["preload_model"], closing)
     finished.set()

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from pipeline.errors import Mistake
-from pipeline.tracking import open_run, resolve_tracking, sync
+from pipeline.tracking import open_run, resolve_tracking, spool, sync
 from pipeline.tracking.delivery import SENT
 from pipeline.tracking.run import runs_folder
 
@@ -141,6 +141,19 @@ def test_how_runs_end(project, quick):
             "interrupted": "KILLED", "fold": "KILLED", "failed": "FAILED", "living": "RUNNING",
         }  # fmt: skip
     assert runs["failed"].data.tags["retrace.error"] == "Strange: what went wrong"
+
+
+def test_a_run_that_was_sent_between_its_last_record_and_its_writers_end_keeps_its_status(project, quick):
+    with open_run("train", quick, [], name="run") as run:
+        pass
+    assert len(sync(quick).sent) == 1
+    (runs_folder() / run.key / SENT).unlink()
+    writer = spool.Writer(runs_folder() / run.key)  # its process still holds the lock
+    for _ in range(2):
+        sync(quick)
+    writer.close()
+    sync(quick)
+    assert everything(quick)[1]["run"].info.status == "FINISHED"
 
 
 STAGE = """
