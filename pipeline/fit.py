@@ -202,6 +202,7 @@ def _trainer(
             enable_model_summary=False,
             enable_progress_bar=progress,
             num_sanity_val_steps=0,
+            log_every_n_steps=1,  # the recorder decides itself; Lightning would warn of short epochs
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise Mistake(

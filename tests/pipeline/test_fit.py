@@ -74,7 +74,7 @@ def test_the_history_is_what_numpy_makes_of_the_predictions(data, small_params):
 
 def test_keeps_the_weights_of_the_best_epoch_not_the_last(data, small_params):
     """At a constant rate a shorter training is the beginning of a longer one."""
-    noisy = {"optimizer": {"lr": 0.5}, "schedule": {"name": "constant"}, "model": {"name": "mlp"}}
+    noisy = {"optimizer": {"lr": 0.05}, "schedule": {"name": "constant"}, "model": {"name": "mlp"}}
     seen: list[Epoch] = []
     longer = fit(small_params(train={"epochs": 8}, **noisy), data, on_epoch=seen.append)
     assert tuple(seen) == longer.history

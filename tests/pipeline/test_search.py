@@ -1,0 +1,162 @@
+"""The search: trial 0 is params.yaml's own, proposals repeat, diverged and pruned trials do not stop it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import paths, search
+from pipeline.errors import Mistake
+from pipeline.fit import TrainingData
+from pipeline.params import read_mapping
+from pipeline.tracking import open_run
+
+SPACE = {
+    "optimizer": {"lr": {"low": 0.01, "high": 0.2, "log": True}, "momentum": {"low": 0.8, "high": 0.95}},
+    "model": {"convnet": {"width": {"low": 2, "high": 6}}},
+}
+
+
+@pytest.fixture
+def tracked_params(project, small_params):
+    """Parameters whose MLflow server is not there: the spool has all that the tests read."""
+
+    def make(**changes):
+        offline = {"uri": "http://127.0.0.1:9", "drain_seconds": 0.0}
+        params = small_params(tracking=offline, search={"trials": 4, "epochs": 2, "pruner": "none"})
+        return params.model_copy(
+            update={"search": params.search.model_copy(update={"space": changes.pop("space", SPACE)})}
+        ).overlaid(changes)
+
+    return make
+
+
+def run_search(params) -> list[search.Trial]:
+    with open_run("search", params, inputs=[]) as run:
+        return search.search(params, TrainingData.open(), run)
+
+
+def test_trial_0_is_the_files_own_and_all_repeat(tracked_params):
+    params = tracked_params()
+    first, second = run_search(params), run_search(params)
+    assert first == second
+    assert [trial.number for trial in first] == [0, 1, 2, 3]
+    assert first[0].values == {"optimizer.lr": 0.1, "optimizer.momentum": 0.9, "model.convnet.width": 4}
+    assert len({json.dumps(trial.values) for trial in first}) == 4
+    for trial in first:
+        assert 0.01 <= trial.values["optimizer.lr"] <= 0.2
+        assert 0.8 <= trial.values["optimizer.momentum"] <= 0.95
+        assert isinstance(trial.values["model.convnet.width"], int)
+
+
+def test_a_trial_does_not_depend_on_how_many_follow(tracked_params):
+    assert run_search(tracked_params(search={"trials": 2})) == run_search(tracked_params())[:2]
+
+
+def test_trials_are_children_with_their_own_parameters_and_metrics(tracked_params):
+    run_search(tracked_params(search={"trials": 2}))
+    spools = [[json.loads(line) for line in file.read_text().splitlines()] for file in paths.state().glob("runs/*/events.jsonl")]
+    starts = {spool[0]["stage"]: spool[0] for spool in spools}
+    assert starts["trial"]["parent"] == starts["search"]["key"]
+    numbers = sorted(spool[0]["tags"]["retrace.trial"] for spool in spools if spool[0]["stage"] == "trial")
+    assert numbers == ["0", "1"]
+    for spool in spools:
+        if spool[0]["stage"] == "trial":
+            metrics = {name for record in spool if record["type"] == "metrics" for name in record["values"]}
+            assert {"train/loss", "val/loss", "val/accuracy", "lr"} <= metrics
+            assert spool[-1]["status"] == "FINISHED"
+            assert spool[0]["params"]["train.epochs"] == "2"
+
+
+def test_own_values_outside_the_space_are_tried_all_the_same(tracked_params):
+    space = {"optimizer": {"lr": {"low": 0.01, "high": 0.05}}, "train": {"batch_size": {"choices": [8, 32]}}}
+    trials = run_search(tracked_params(space=space))
+    assert trials[0].values == {}  # nothing to lay over the file
+    assert trials[0].val_accuracy > 0
+    assert all(set(trial.values) == {"optimizer.lr", "train.batch_size"} for trial in trials[1:])
+
+
+def test_what_has_no_meaning_is_skipped(tracked_params):
+    params = tracked_params(optimizer={"name": "adam", "momentum": None, "lr": 0.02}, model={"name": "mlp"})
+    assert [set(trial.values) for trial in run_search(params)] == [{"optimizer.lr"}] * 4
+
+
+def test_families_can_be_searched(tracked_params):
+    space = {"model": {"name": {"choices": ["linear", "convnet"]}, "convnet": {"width": {"low": 2, "high": 6}}}}
+    trials = run_search(tracked_params(space=space, search={"trials": 6, "sampler": "random"}))
+    for trial in trials:
+        assert ("model.convnet.width" in trial.values) == (trial.values["model.name"] == "convnet")
+    assert len({trial.values["model.name"] for trial in trials}) == 2
+
+
+def test_a_diverged_trial_is_worth_guessing_and_the_search_goes_on(tracked_params):
+    space = {"optimizer": {"lr": {"choices": [0.05, 1000.0]}}}
+    params = tracked_params(
+        space=space, search={"trials": 5, "sampler": "random", "epochs": 6}, optimizer={"lr": 0.05, "momentum": 0.99},
+        model={"name": "linear"}, regularization={"l2": 1.0e-3}, schedule={"name": "constant"}, train={"epochs": 60},
+        tracking={"log_every_steps": 1},
+    )  # fmt: skip
+    params = params.overlaid({"regularization": {"l2": 0.5}})
+    trials = run_search(params)
+    assert {trial.state for trial in trials} == {"complete", "diverged"}
+    for trial in trials:
+        assert (trial.state == "diverged") == (trial.values["optimizer.lr"] == 1000.0)
+        if trial.state == "diverged":
+            assert trial.val_accuracy == pytest.approx(1 / 3)
+    assert search.best_values(trials) == {"optimizer": {"lr": 0.05}}
+    text = "".join(file.read_text() for file in paths.state().glob("runs/*/events.jsonl"))
+    assert text.count('"diverged":"the training loss became') == sum(t.state == "diverged" for t in trials)
+
+
+def test_all_diverged_is_said():
+    trial = search.Trial(0, "diverged", {"optimizer.lr": 9.0}, 0.1, float("inf"), 0)
+    with pytest.raises(Mistake, match="all 1 trials diverged"):
+        search.best_values([trial])
+
+
+def test_the_best_is_finished_then_accurate_then_of_low_loss_then_early():
+    def trial(number, state="complete", accuracy=0.9, loss=0.5):
+        return search.Trial(number, state, {"optimizer.lr": number}, accuracy, loss, 2)
+
+    for better, worse in [
+        (trial(5), trial(0, state="pruned", accuracy=1.0)),
+        (trial(5, accuracy=0.91), trial(0)),
+        (trial(5, loss=0.4), trial(0)),
+        (trial(0), trial(5)),
+    ]:
+        assert search.best_values([worse, better]) == {"optimizer": {"lr": better.number}}
+
+
+def test_pruning_ends_trials_early(tracked_params):
+    space = {"optimizer": {"lr": {"choices": [0.05, 1e-9]}}}
+    params = tracked_params(
+        space=space, search={"trials": 9, "pruner": "median", "sampler": "random", "epochs": 6}, optimizer={"lr": 0.05}
+    )
+    trials = run_search(params)
+    pruned = [trial for trial in trials if trial.state == "pruned"]
+    assert pruned
+    assert all(trial.epochs < 6 and trial.values["optimizer.lr"] == 1e-9 for trial in pruned)
+
+
+@pytest.mark.parametrize("trials", [0, 2])
+def test_the_stage_writes_what_train_overlays(tracked_params, trials, capsys):
+    params = tracked_params(search={"trials": trials})
+    search.run(params)
+    best = read_mapping(paths.BEST)
+    rows = list(csv.DictReader(Path(paths.SEARCH / "trials.csv").open()))
+    assert len(rows) == trials
+    if trials == 0:
+        assert best == {}
+        assert "switched off" in capsys.readouterr().out
+    else:
+        winner = max(rows, key=lambda row: (float(row["val_accuracy"]), -float(row["val_loss"])))
+        assert best["optimizer"]["lr"] == float(winner["optimizer.lr"])
+        overlaid = params.overlaid(best)
+        assert overlaid.optimizer.lr == best["optimizer"]["lr"]
+        assert overlaid.model.settings.width == best["model"]["convnet"]["width"]
+
+
+def test_skipped_keys_are_announced(tracked_params, capsys):
+    search.run(tracked_params(search={"trials": 1}, model={"name": "linear"}))
+    assert "search: model.convnet.width is skipped: model.name is linear" in capsys.readouterr().out
