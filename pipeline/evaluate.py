@@ -22,7 +22,7 @@ from pipeline.errors import Mistake
 from pipeline.figures import Mistaken
 from pipeline.metrics import Evaluation
 from pipeline.params import Params, is_operational, leaves, read_mapping
-from pipeline.report import ClassCount, Content, Picture, Searched
+from pipeline.report import ClassCount, Content, LeftOut, Picture, Searched
 from pipeline.tracking import open_run
 
 if TYPE_CHECKING:
@@ -133,11 +133,12 @@ def _search_choice() -> dict[str, Any]:
         raise Mistake(f"{paths.BEST}: not found; `dvc repro search` makes it") from error
 
 
-def _quarantined(prepared: Path) -> int:
-    """How many files could not be read, from prepare's report."""
+def _left_out(prepared: Path) -> list[LeftOut]:
+    """The files that could not be read, from prepare's report."""
     file = prepared / "report.json"
     try:
-        return len(json.loads(file.read_text(encoding="utf-8"))["quarantined"])
+        quarantined = json.loads(file.read_text(encoding="utf-8"))["quarantined"]
+        return [LeftOut(entry["path"], entry["reason"]) for entry in quarantined]
     except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
         raise Mistake(f"{file}: not prepare's report; `dvc repro --force prepare` makes it again") from error
 
@@ -272,7 +273,7 @@ def run(params: Params) -> None:
     history = _learning_curves()
     chosen = _search_choice()
     in_force = params.overlaid(chosen)
-    quarantined = _quarantined(paths.PREPARED)
+    left_out = _left_out(paths.PREPARED)
     contact_sheet = _contact_sheet(paths.PREPARED)
 
     import torch
@@ -302,7 +303,7 @@ def run(params: Params) -> None:
             searched=searched_values(params, chosen),
             parameters=parameters_in_force(in_force),
             counts=_counts(train, validation, test, model.classes),
-            quarantined=quarantined,
+            left_out=left_out,
             contact_sheet=Picture(contact_sheet),
         )
         with paths.replacing(paths.EVALUATION) as (folder,):

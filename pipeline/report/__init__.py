@@ -46,6 +46,14 @@ class ClassCount:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file that could not be read."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Content:
     """All that the page shows."""
 
@@ -59,7 +67,7 @@ class Content:
     searched: Sequence[Searched]
     parameters: Sequence[tuple[str, Any]]  # key and value, those in force
     counts: Sequence[ClassCount]
-    quarantined: int  # files that could not be read
+    left_out: Sequence[LeftOut]
     contact_sheet: Picture
 
 

@@ -76,7 +76,9 @@ def make_project(folder: Path) -> Path:
         write_split(folder / name, images, labels, names, CLASSES, ["0" * 64] * count)
     prepared = folder / "data/prepared"
     (prepared / "classes.json").write_text(json.dumps(CLASSES))
-    (prepared / "report.json").write_text(json.dumps({"quarantined": []}))
+    (prepared / "report.json").write_text(
+        json.dumps({"quarantined": [{"path": "zero/bad.png", "reason": "cut short"}]})
+    )
     shutil.copy(_a_picture(folder), prepared / "contact_sheet.png")
 
     model = folder / paths.MODEL
@@ -209,9 +211,10 @@ def test_the_plots_hold_one_row_an_image_and_one_row_a_class(finished: tuple[Pat
             assert float(row[ours]) == pytest.approx(figures[theirs])
 
 
-def test_the_report_shows_what_was_searched_and_what_was_in_force(finished: tuple[Path, Recorder]):
+def test_the_report_shows_what_was_searched_what_was_in_force_and_what_was_left_out(finished: tuple[Path, Recorder]):
     html = (finished[0] / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
     assert ">0.0625<" in html
+    assert "zero/bad.png" in html
     assert "<script" not in html
     assert "tracking" not in html  # where the runs go changes no result
 

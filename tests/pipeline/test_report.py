@@ -12,8 +12,9 @@ from PIL import Image
 
 from pipeline import figures, metrics, report
 from pipeline.figures import Mistaken
-from pipeline.report import ClassCount, Content, Picture, Searched
+from pipeline.report import ClassCount, Content, LeftOut, Picture, Searched
 
+LEFT_OUT = [LeftOut(f"<u>{number}.jpg", "truncated") for number in range(15)]
 CLASSES = ("<script>alert(1)</script>", 'a" onerror="alert(2)', "plain", "line\nbreak\x1b")
 
 
@@ -40,7 +41,7 @@ def content(classes: tuple[str, ...] = CLASSES) -> Content:
         searched=[Searched("optimizer.lr", 0.1, 0.073), Searched("optimizer.momentum", None, 0.9)],
         parameters=[("seed", 0), ("data.path", "<b>x"), ("augment.horizontal_flip", False), ("data.image_size", None)],
         counts=[ClassCount(name, 10, 2, 3) for name in classes],
-        quarantined=0,
+        left_out=[],
         contact_sheet=Picture(png(5)),
     )
 
@@ -148,8 +149,10 @@ def test_the_headline_and_the_tables_say_the_figures(page: Page):
     ("changes", "said"),
     [
         ({"searched": []}, "No search"),
-        ({"quarantined": 1}, "1 file could not be read and was left out"),
-        ({"quarantined": 3}, "3 files could not be read and were left out"),
+        ({"left_out": LEFT_OUT[:1]}, "1 file could not be read and was left out"),
+        ({"left_out": LEFT_OUT[:3]}, "3 files could not be read and were left out"),
+        ({"left_out": LEFT_OUT[:1]}, "<u>0.jpg: truncated"),
+        ({"left_out": LEFT_OUT}, "<u>9.jpg: truncated 5 more, in data/prepared/report.json"),
         ({"mistakes": []}, "evaluate.mistakes is 0"),
     ],
 )
