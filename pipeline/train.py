@@ -10,7 +10,7 @@ from pathlib import Path
 from models.build import save_model
 from pipeline import paths, stage
 from pipeline.errors import Mistake
-from pipeline.figures import learning_curves
+from pipeline.figures import learning_curves, read_learning_curves
 from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit
 from pipeline.params import Params, read_mapping
 from pipeline.tracking import Run, open_run
@@ -32,7 +32,7 @@ def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted
     """weights.safetensors, model.yaml and the learning curves as a table and a picture."""
     save_model(folder, fitted.network, describe(params, data))
     (folder / CURVES).write_text(history_table(fitted.history), encoding="utf-8")
-    (folder / "learning_curves.png").write_bytes(learning_curves(folder / CURVES))
+    (folder / "learning_curves.png").write_bytes(learning_curves(read_learning_curves(folder / CURVES)))
 
 
 def run(params: Params) -> None:
