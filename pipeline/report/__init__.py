@@ -88,6 +88,7 @@ def render(content: Content) -> str:
         content=content,
         rows=_class_rows(content.test),
         mistaken=[(mistake, figures.small_png(mistake.image)) for mistake in content.mistakes],
+        unchanged=all(item.before == item.chosen for item in content.searched),
         wrong=content.test.images - content.test.correct,
     )
     return page + "\n"
