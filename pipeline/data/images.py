@@ -6,6 +6,8 @@ through PIL.
 
 import io
 import warnings
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 # More pixels than this are taken for a decompression bomb (PIL's own threshold for a warning; here an error).
 MOST_PIXELS = 1024 * 1024 * 1024 // 4 // 3
 _WHITE = (255, 255, 255, 255)
-# Formats that pixels alone can be read from: none of those that call other programs (EPS) or hold documents (PDF).
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO")
+# PIL's modules for formats that pixels alone are read from: none that calls other programs (EPS) or holds documents.
+_PLUGINS = ("Jpeg", "Mpo", "Png", "Gif", "Bmp", "Tiff", "WebP", "Ppm", "Jpeg2K", "Avif", "Ico")
+_FORMATS = frozenset({"JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO"})
 
 
 class Unreadable(Exception):
@@ -86,19 +89,30 @@ def _orientation(content: bytes) -> int:
     from PIL import ExifTags, Image
 
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=_formats()) as image:
             return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged metadata raises anything
         return 0
 
 
+@cache
+def _formats() -> tuple[str, ...]:
+    """The allowed formats that this PIL was built with; it knows those alone whose modules are imported."""
+    from PIL import Image
+
+    for name in _PLUGINS:
+        import_module(f"PIL.{name}ImagePlugin")
+    return tuple(sorted(_FORMATS & Image.OPEN.keys()))
+
+
 def _by_pil(content: bytes) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    formats = _formats()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata; size is checked below, before any pixel is decoded
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=formats) as image:
                 _refuse_bomb(*image.size)
                 image.load()
                 return _eight_bits(ImageOps.exif_transpose(image))

@@ -1,5 +1,6 @@
 """A folder of images: one sub-folder a class, or train/ [val/] test/ each with one sub-folder a class."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -21,10 +22,11 @@ _LAYOUT = "make one sub-folder a class, or train/ [val/] test/ each with one sub
 _JUNK = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "lost+found"})
 
 # Files that are meant to be something else than an image. An unknown extension, or none, is tried as an image.
-_NO_IMAGE = frozenset(
+_NO_IMAGE_NAMES = (
     "avi bin cfg csv db doc docx dvc gz h5 htm html ini ipynb joblib js json jsonl lock log mat md mov mp3 mp4 npy npz"
-    " parquet pdf pickle pkl pt pth py rar rst sh sqlite tar toml tsv txt wav xls xlsx xml yaml yml zip 7z".split()  # noqa: SIM905 (its list is a screen long)
+    " parquet pdf pickle pkl pt pth py rar rst sh sqlite tar toml tsv txt wav xls xlsx xml yaml yml zip 7z"
 )
+_NO_IMAGE = frozenset(_NO_IMAGE_NAMES.split())
 
 
 class Folder:
@@ -135,7 +137,7 @@ class _Walk:
     def subfolders(self, relative: str) -> list[str]:
         """Names of the folders in a folder, sorted."""
         with os.scandir(os.path.join(self._base, relative)) as entries:
-            return sorted(entry.name for entry in entries if not _junk(entry.name) and entry.is_dir())
+            return sorted(entry.name for entry in entries if not _junk(entry.name) and _is_folder(entry))
 
     def note_outside(self, relative: str) -> None:
         """Note the files that lie beside class folders: they belong to no class."""
@@ -143,7 +145,7 @@ class _Walk:
             self.ignored += [
                 (f"{relative}/{entry.name}".lstrip("/"), "not in a class folder")
                 for entry in entries
-                if not _junk(entry.name) and not entry.is_dir()
+                if not _junk(entry.name) and not _is_folder(entry)
             ]
 
     def images(
@@ -164,7 +166,7 @@ class _Walk:
                     if _junk(name):
                         continue
                     path = f"{folder}/{name}"
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         deeper.append(path)
                     elif name.rpartition(".")[2].lower() in _NO_IMAGE:
                         self.ignored.append((path, "not an image, by its extension"))
@@ -187,6 +189,15 @@ class _Walk:
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self._base)
         return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself; others that cannot be followed are no folder already
+            return False
+        raise
 
 
 def _junk(name: str) -> bool:
