@@ -2,9 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,17 @@ settings.load_profile("retrace")
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget where the developer tracks and works; find this interpreter as `python`, as DVC's stages do."""
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget where the developer tracks and works; find this interpreter as `python`, as DVC's stages do.
+
+    `stage.guarded` is meant for a process of its own and sets a handler for SIGTERM, which is put back.
+    """
+    before = signal.getsignal(signal.SIGTERM)
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

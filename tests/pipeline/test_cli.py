@@ -1,0 +1,403 @@
+"""The command `retrace`: what it prints and how it ends."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipeline import check, cli, doctor, params, summary, ui
+from pipeline.errors import ExitStatus, Mistake
+from pipeline.params import Params
+from tests.conftest import ROOT, make_clone
+
+
+def retrace(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`retrace WORDS` in a process of its own."""
+    code = "import sys; from pipeline.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment}, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone that the tests of this file read and do not change."""
+    folder = tmp_path_factory.mktemp("project") / "clone"
+    make_clone(folder)
+    return folder
+
+
+@pytest.fixture
+def shipped() -> Params:
+    return params.load(ROOT / "params.yaml")
+
+
+def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
+    """Rewrite params.yaml of a clone."""
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    for old, new in substitutions:
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chekc"], "retrace: chekc: unknown command; did you mean 'check'?"),
+        (["qqq"], "retrace: qqq: unknown command; known here: check, doctor, summary, ui, sync, schema"),
+        ([], "the following arguments are required: COMMAND"),
+        (["check", "--fast"], "unrecognized arguments: --fast"),
+        (["ui", "--port", "0"], "'0' is no port; give a number from 1 to 65535"),
+        (["ui", "--port", "http"], "'http' is no port"),
+    ],
+)
+def test_a_wrong_command_line_is_a_mistake(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == ExitStatus.MISTAKE
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_help_and_version_end_well(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([word])
+    assert ended.value.code == 0
+    assert "retrace" in capsys.readouterr().out
+
+
+def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
+    result = retrace(tmp_path, "check")
+    assert result.returncode == ExitStatus.MISTAKE
+    assert "not inside a retrace project" in result.stderr
+    assert str(tmp_path) in result.stderr
+
+
+def test_it_works_from_below_the_projects_folder(project: Path) -> None:
+    result = retrace(project / "docs", "schema")
+    assert result.returncode == 0
+    assert result.stdout == (ROOT / "docs" / "params.schema.json").read_text(encoding="utf-8")
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_accepts_what_is_shipped_and_estimates(clone: Callable[[], Path]) -> None:
+    folder = clone()
+    changed(folder, ("  threads: 2 ", "  threads: 1 "))  # several wait for one another where tests run side by side
+    result = retrace(folder, "check")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "1,797 image files in 10 classes" in result.stdout
+    assert "380 optimizer steps to train and 1,216 in 8 trials" in result.stdout
+    assert re.search(r"about [\d.]+ (s|min|h) of training at [\d.e+]+ ms a step", result.stdout)
+    assert result.stdout.endswith("params.yaml and dvc.yaml are valid\n")
+
+
+def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> None:
+    folder = clone()
+    changed(folder, ("seed: 0 ", "seed: -1 "), ("  lr: 0.1 ", "  lr: 0 "))
+    result = retrace(folder, "check")
+    assert result.returncode == ExitStatus.MISTAKE
+    assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["seed", "optimizer.lr"]
+    assert result.stdout == ""
+    changed(folder, ("  source: digits ", "  source: folder "), ("  path: null ", "  path: nowhere "))
+    (folder / "dvc.yaml").write_text("stages:\n  source:\n    cmd: x\n    depths: 3\n")
+    result = retrace(folder, "check")
+    assert result.returncode == ExitStatus.MISTAKE
+    assert "data.path: nowhere does not exist" in result.stderr
+    assert "dvc.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_check_misses_a_stage_and_the_repository(
+    clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = clone()
+    monkeypatch.chdir(folder)
+    text = (folder / "dvc.yaml").read_text()
+    (folder / "dvc.yaml").write_text(text.replace("  train:", "  tran:", 1))
+    assert cli.main(["check"]) == ExitStatus.MISTAKE
+    assert "dvc.yaml: stage train is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (None, "does not exist"),
+        ("file", "is no folder"),
+        ([], "holds 0 files in 0 class folders"),
+        (["a/1.png"], "holds 1 files in 1 class folders"),
+        (["a/", "b/"], "holds 0 files in 2 class folders"),
+    ],
+)
+def test_a_folder_that_cannot_be_used(tmp_path: Path, shipped: Params, made: list[str] | str | None, said: str) -> None:
+    folder = tmp_path / "pictures"
+    make_files(folder, made)
+    chosen = shipped.overlaid({"data": {"source": "folder", "path": str(folder)}})
+    with pytest.raises(Mistake, match=said):
+        check.count_images(chosen)
+
+
+def make_files(folder: Path, made: list[str] | str | None) -> None:
+    if made == "file":
+        folder.touch()
+    elif made is not None:
+        folder.mkdir()
+        for name in made:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()
+
+
+def test_images_are_counted_by_split(tmp_path: Path, shipped: Params) -> None:
+    folder = tmp_path / "pictures"
+    chosen = shipped.overlaid({"data": {"source": "folder", "path": str(folder)}})
+    make_files(folder, [f"{name}/{index}.png" for name in ("cat", "dog") for index in range(50)])
+    flat = check.count_images(chosen)
+    assert (flat.total, flat.classes) == (100, 2)
+    assert check.split_sizes(chosen, flat) == (65, 15, 20)
+    split = tmp_path / "split"
+    chosen = shipped.overlaid({"data": {"source": "folder", "path": str(split)}})
+    sizes = {"train": 20, "test": 5, "val": 3}
+    make_files(split, [f"{part}/{name}/{i}.png" for part, n in sizes.items() for name in "ab" for i in range(n)])
+    assert check.split_sizes(chosen, check.count_images(chosen)) == (40, 6, 10)
+
+
+def test_notices_say_what_may_surprise(shipped: Params) -> None:
+    assert check.notices(shipped.overlaid({"train": {"threads": 1}})) == []
+    adam = shipped.overlaid({"optimizer": {"name": "adam", "momentum": None}})
+    assert "search.space.optimizer.momentum: skipped, adam has no momentum" in check.notices(adam)
+    none = shipped.overlaid({"search": {"trials": 0}})
+    assert [line for line in check.notices(none) if "switches the search off" in line]
+    many = shipped.overlaid({"train": {"threads": 1000}})
+    assert [line for line in check.notices(many) if line.startswith("train.threads: 1000 on")]
+
+
+def test_the_estimate_counts_steps_as_training_does(shipped: Params) -> None:
+    shipped = shipped.overlaid({"train": {"threads": 1}})
+    images = check.Images(total=1000, validation=None, test=None, classes=10)  # 650 to train: 11 batches of 64
+    few = shipped.overlaid({"train": {"limit_batches": 3, "epochs": 5}, "search": {"trials": 0}})
+    found = check.estimate(few, images)
+    assert (found.steps, found.search_steps) == (15, 0)
+    assert found.step_seconds > 0
+    all_of_it = check.estimate(shipped, images)
+    assert (all_of_it.steps, all_of_it.search_steps) == (11 * 20, 11 * 8 * 8)
+    assert all_of_it.seconds == pytest.approx(all_of_it.step_seconds * (220 + 704))
+
+
+def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:
+    deep = shipped.overlaid({"model": {"convnet": {"stages": 6}}})
+    with pytest.raises(Mistake, match=r"params\.yaml: model\.convnet: .*at least \d+x\d+ pixels"):
+        check.estimate(deep, check.Images(1000, None, None, 10))
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_names_the_machine_and_ends_by_its_verdict(project: Path) -> None:
+    result = retrace(project, "doctor")
+    lines = result.stdout.splitlines()
+    assert result.stderr == ""
+    subjects = {line[7:19].strip() for line in lines[:-1]}
+    assert {"python", "versions", "processor", "accelerator", "git", "dvc", "tracking", "disk"} <= subjects
+    wrong = [line for line in lines if line.startswith("wrong")]
+    assert result.returncode == (ExitStatus.NEGATIVE_VERDICT if wrong else ExitStatus.SUCCESS)
+    assert lines[-1] == (f"{len(wrong)} wrong" if wrong else "nothing is wrong")
+    assert "sqlite:///" in result.stdout
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """A web server that is no MLflow: /health answers 200, everything under /broken 500."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(500 if self.path.startswith("/broken") else 200)
+            self.end_headers()
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    running = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    thread.join()
+    running.server_close()
+
+
+def findings(found: Iterator[doctor.Finding]) -> list[tuple[str, str]]:
+    return [(finding.mark, finding.text + finding.remedy) for finding in found]
+
+
+def test_doctor_asks_the_tracking_server(shipped: Params, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    [(mark, text)] = findings(doctor.tracking(shipped))
+    assert mark == "ok"
+    assert "answers" in text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server}/broken")
+    [(mark, text)] = findings(doctor.tracking(shipped))
+    assert mark == "wrong"
+    assert "answers 500" in text
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", gone)
+        [(mark, text)] = findings(doctor.tracking(shipped))
+    assert mark == "wrong"
+    assert "no answer" in text
+    assert "retrace sync" in text
+    assert "secret" not in text
+
+
+def test_doctor_compares_versions_with_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ("wrong", "constraints.txt: not foundrestore it from git") in findings(doctor.versions())
+    (tmp_path / "constraints.txt").write_text("# made by hand\ntorch==0.1.0\nnumpy==0.0.1\nPyTorch_Lightning==1.0\n")
+    [text] = [text for mark, text in findings(doctor.versions()) if mark == "wrong" and "not those of" in text]
+    for name in ("torch", "numpy", "pytorch-lightning"):
+        assert re.search(rf"\b{name} \S+ instead of", text)
+    (tmp_path / "constraints.txt").write_text((ROOT / "constraints.txt").read_text())
+    assert doctor.read_constraints("A.b_C==1.0+cpu\n# x==1\n") == {"a-b-c": "1.0+cpu"}
+
+
+def test_the_lock_is_complete_and_fits_every_machine() -> None:
+    pins = doctor.read_constraints((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert pins["torch"] == "2.13.0"
+    assert not [name for name in pins if re.match("torchvision|timm|nvidia|triton|cuda", name)]
+    assert not [version for version in pins.values() if "+" in version]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    direct = re.findall(r'^  "([A-Za-z0-9._-]+)[>=]=[^"]*",\s+# (.*)$', project, flags=re.MULTILINE)
+    assert len(direct) > 20
+    for name, needed_by in direct:
+        assert re.sub(r"[-_.]+", "-", name).lower() in pins
+        assert needed_by
+
+
+def test_doctor_on_a_folder_that_is_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    [(mark, text)] = findings(doctor.git())
+    assert (mark, "git init" in text) == ("wrong", True)
+    [(mark, text)] = findings(doctor.dvc())
+    assert (mark, "no DVC repository" in text) == ("wrong", True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert findings(doctor.git())[0][1].startswith("not found")
+
+
+def test_doctor_on_a_full_disk_and_a_machine_with_fewer_cores(shipped: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_FREE_BYTES", 2**62)
+    assert findings(doctor.disk())[0][0] == "wrong"
+    many = shipped.overlaid({"train": {"threads": 1024}})
+    assert [text for mark, text in findings(doctor.processor(many)) if mark == "note" and "1024" in text]
+    mps = shipped.overlaid({"train": {"accelerator": "mps"}})
+    if sys.platform == "linux":
+        assert [text for mark, text in findings(doctor.accelerator(mps)) if mark == "wrong" and "mps" in text]
+
+
+# --- summary ----------------------------------------------------------------------------------------------------------
+
+
+def finish(folder: Path, best: str = "optimizer:\n  lr: 0.25\n  momentum: 0.9\n") -> None:
+    """What a finished run leaves and the summary reads."""
+    (folder / "artifacts/evaluation").mkdir(parents=True)
+    (folder / "artifacts/search").mkdir()
+    metrics = {"test": {"accuracy": 0.98765, "loss": 0.04321}, "validation": {"accuracy": 0.9912, "loss": 0.0311}}
+    (folder / "artifacts/evaluation/metrics.json").write_text(json.dumps(metrics))
+    (folder / "artifacts/search/best.yaml").write_text(best)
+
+
+@pytest.fixture
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with params.yaml and dvc.yaml alone, entered."""
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_summary_shows_results_and_what_was_searched(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare)
+    assert cli.main(["summary"]) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["accuracy", "0.9912", "0.9877"] in [[cell for cell in row if cell != "│"] for row in rows]
+    assert ["optimizer.lr", "0.1", "0.25"] in [[cell for cell in row if cell != "│"] for row in rows]
+    assert ["optimizer.momentum", "0.9", "="] in [[cell for cell in row if cell != "│"] for row in rows]
+    assert str(bare / "artifacts/evaluation/report.html") in printed
+    assert "make ui" in printed
+
+
+def test_the_summary_without_a_search(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare, best="{}\n")
+    assert cli.main(["summary"]) == 0
+    assert "searched" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "not found; run `dvc repro` first"), ("{", "not JSON"), ("[]", "not a mapping")]
+)
+def test_the_summary_before_a_run(
+    bare: Path, content: str | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        finish(bare)
+        (bare / "artifacts/evaluation/metrics.json").write_text(content)
+    assert cli.main(["summary"]) == ExitStatus.MISTAKE
+    assert f"artifacts/evaluation/metrics.json: {said}" in capsys.readouterr().err
+
+
+def test_summary_shows_missing_figures_as_a_dash(bare: Path, shipped: Params) -> None:
+    finish(bare)
+    (bare / "artifacts/evaluation/metrics.json").write_text('{"test": {"accuracy": 1}}')
+    assert summary.read_metrics() == {"test": {"accuracy": 1}}
+    assert list(summary.searched_values(shipped, {"regularization": {"l2": 1e-3}})) == [
+        ("regularization.l2", "0.0001", "0.001")
+    ]
+
+
+# --- ui and sync ------------------------------------------------------------------------------------------------------
+
+
+def test_the_ui_binds_to_this_machine_alone() -> None:
+    command = ui.server_command("sqlite:////x/mlflow.db", "file:///x/mlartifacts", 5001)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--backend-store-uri") + 1] == "sqlite:////x/mlflow.db"
+    assert command[command.index("--port") + 1] == "5001"
+
+
+def test_the_ui_says_that_a_port_is_taken(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["ui", "--port", str(port)]) == ExitStatus.MISTAKE
+    assert f"port {port}: " in capsys.readouterr().err
+
+
+def test_the_ui_of_a_server_is_the_servers(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@tracking.invalid:5000")
+    assert cli.main(["ui"]) == 0
+    printed = capsys.readouterr().out
+    assert "tracking.invalid:5000" in printed
+    assert "secret" not in printed
+
+
+def test_sync_with_nothing_to_send(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["sync"]) == 0
+    assert capsys.readouterr().out == "0 runs sent, 0 left, 0 refused\n"
