@@ -121,7 +121,8 @@ def _by_pil(content: bytes) -> NDArray[np.uint8]:
     except UnidentifiedImageError:
         raise Unreadable("not an image, or of a kind that is not supported") from None
     except Exception as error:  # a decoder fed damaged bytes raises anything: struct.error, SyntaxError, IndexError...
-        raise Unreadable(" ".join(str(error).split()) or type(error).__name__) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Unreadable(f"truncated ({reason})" if "truncat" in reason.lower() else reason) from None
 
 
 def _eight_bits(image: "Image.Image") -> NDArray[np.uint8]:

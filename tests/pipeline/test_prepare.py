@@ -1,0 +1,243 @@
+"""Packing: what goes where, what is quarantined, and that a mistake or a full disk leaves nothing half-written."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import paths, prepare, source, tracking
+from pipeline.data import decoding, listing
+from pipeline.data.sources import open_source
+from pipeline.data.store import open_split, read_classes
+from pipeline.errors import Mistake
+from pipeline.params import Params, load
+
+ROOT = Path(__file__).parents[2]
+
+
+class Recorder:
+    """Stands where the tracking run stands."""
+
+    @contextmanager
+    def open_run(self, *arguments: Any, **more: Any) -> Iterator["Recorder"]:
+        yield self
+
+    def log_metrics(self, values: Any, step: int) -> None:
+        self.metrics = values
+
+    def log_artifact(self, path: Path, folder: str = "") -> None:
+        assert path.exists()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    found = Recorder()
+    monkeypatch.setattr(tracking, "open_run", found.open_run)
+    monkeypatch.setattr(prepare, "open_run", found.open_run)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("source: digits", "source: folder").replace("path: null", "path: raw")
+    Path("params.yaml").write_text(text.replace("drain_seconds: 60.0", "drain_seconds: 0.0"), encoding="utf-8")
+    for number, label in enumerate(("cat", "dog")):
+        for index in range(20):
+            picture(f"raw/{label}/{index:02d}.{'jpg' if index % 2 else 'png'}", 100 * number + index)
+    return found
+
+
+def picture(name: str, value: int, size: tuple[int, int] = (40, 36)) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value, 255 - value, 90)).save(name)
+
+
+def both_stages(**data: object) -> Params:
+    params = load().overlaid({"data": data})
+    source.run(params)
+    prepare.run(params)
+    return params
+
+
+def tree(*folders: Path) -> dict[str, str]:
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    return {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def report() -> Any:
+    return json.loads((paths.PREPARED / "report.json").read_text())
+
+
+def test_every_image_is_in_one_split_with_its_own_pixels_and_label(recorder: Recorder) -> None:
+    both_stages(image_size=8)
+    classes = read_classes(paths.PREPARED)
+    assert classes == ("cat", "dog")
+    names: list[str] = []
+    for folder, count in (
+        (paths.PREPARED / "train", 26), (paths.PREPARED / "validation", 6), (paths.TEST, 8)
+    ):  # fmt: skip
+        split = open_split(folder)
+        assert len(split) == count
+        assert split.images.shape == (count, 8, 8, 3)
+        for pixels, label, name in zip(split.images, split.labels, split.paths(), strict=True):
+            assert name.startswith(classes[label])
+            expected = 100 * int(label) + int(name.split("/")[1][:2])
+            assert np.abs(pixels.astype(int) - [expected, 255 - expected, 90]).max() <= 3
+        names += split.paths()
+    assert sorted(names) == sorted(item.path for item in listing.read(paths.SOURCE).items)
+    assert report()["images"] == {"train": 26, "validation": 6, "test": 8}
+    assert recorder.metrics["images/test"] == 8
+    assert (paths.PREPARED / "class_counts.csv").read_text().splitlines()[1] == "cat,13,3,4"
+    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "test"]
+
+
+def test_two_runs_give_equal_bytes_whatever_the_processes(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = both_stages(image_size=8)
+    first = tree(paths.PREPARED, paths.TEST)
+    monkeypatch.setattr(decoding, "_FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(decoding, "_MOST_IMAGES_A_BLOCK", 3)
+    prepare.run(params)
+    assert tree(paths.PREPARED, paths.TEST) == first
+    items = listing.read(paths.SOURCE)
+    folder = open_source("folder", "raw", Path.cwd())
+    three = decoding.pack(items, folder, Path("three.npy"), 8, 3, workers=3).images
+    np.testing.assert_array_equal(three, decoding.pack(items, folder, Path("one.npy"), 8, 3, workers=1).images)
+
+
+def damaged() -> None:
+    whole = Path("raw/cat/01.jpg").read_bytes()
+    Path("raw/cat/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    Path("raw/cat/empty.png").write_bytes(b"")
+    Path("raw/dog/text.jpg").write_bytes(b"I am no image")
+    Path("raw/dog/gone.png").symlink_to("nowhere")
+
+
+def test_bad_files_are_quarantined_with_the_reason(recorder: Recorder) -> None:
+    damaged()
+    both_stages(max_bad_fraction=0.1)
+    reasons = {entry["path"]: entry["reason"] for entry in report()["quarantined"]}
+    assert list(reasons) == ["cat/cut.jpg", "cat/empty.png", "dog/gone.png", "dog/text.jpg"]
+    assert "truncated" in reasons["cat/cut.jpg"]
+    assert reasons["cat/empty.png"] == "empty file"
+    assert "not an image" in reasons["dog/text.jpg"]
+    assert "broken link" in reasons["dog/gone.png"]
+    assert sum(report()["images"].values()) == 40
+
+
+def test_too_many_bad_files_end_the_stage_and_keep_the_old_outputs(recorder: Recorder) -> None:
+    both_stages()
+    before = tree(paths.PREPARED, paths.TEST)
+    damaged()
+    for index in range(12):
+        Path(f"raw/dog/bad{index:02d}.jpg").write_bytes(b"no")
+    with pytest.raises(Mistake) as caught:
+        both_stages()
+    lines = caught.value.lines
+    assert lines[0].startswith("16 of 56 files cannot be read, more than data.max_bad_fraction (0.05)")
+    assert lines[1].startswith("cat/cut.jpg: truncated")
+    assert lines[-1] == "... and 6 more"
+    assert len(lines) == 12
+    assert tree(paths.PREPARED, paths.TEST) == before
+    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "test"]
+
+
+@pytest.mark.parametrize("change", ["content", "gone"])
+def test_a_file_changed_since_it_was_listed(recorder: Recorder, change: str) -> None:
+    params = load()
+    source.run(params)
+    if change == "gone":
+        os.unlink("raw/cat/04.png")
+    else:
+        picture("raw/cat/04.png", 77)
+    with pytest.raises(Mistake, match=r"cat/04.png: changed since it was listed; run again"):
+        prepare.run(params)
+    assert not paths.PREPARED.exists()
+
+
+def test_too_few_images_to_split(recorder: Recorder) -> None:
+    picture("raw/bird/1.png", 1)
+    with pytest.raises(Mistake, match="class bird: 1 readable image, at least 3 needed"):
+        both_stages()
+    assert not paths.PREPARED.exists()
+
+
+def test_strange_names_reach_the_index_as_text(recorder: Recorder) -> None:
+    for index in range(4):
+        picture(os.fsdecode(b"raw/caf\xe9 \xf0\x9f\x90\x88\n/%d \xff.png" % index), 50 + index)
+    both_stages()
+    assert "caf\\xe9 🐈\\n" in read_classes(paths.PREPARED)
+    names = [name for folder in (paths.PREPARED / "train", paths.TEST) for name in open_split(folder).paths()]
+    assert any(name.startswith("caf\\xe9 🐈\\n/") for name in names)
+
+
+def test_given_splits_and_leaks_between_them(recorder: Recorder) -> None:
+    for split in ("train", "test"):
+        shutil.copytree("raw", f"given/{split}")
+    both_stages(path="given")
+    assert report()["images"] == {"train": 34, "validation": 6, "test": 40}
+    assert report()["duplicates"]["test_in_others"] == 40
+    assert all(name.startswith("test/") for name in open_split(paths.TEST).paths())
+
+
+def test_an_output_folder_that_is_a_file(recorder: Recorder) -> None:
+    params = both_stages()
+    shutil.rmtree("data/prepared")
+    listed = paths.SOURCE.read_bytes()
+    shutil.rmtree("data")
+    Path("data").write_bytes(listed)
+    with pytest.raises((Mistake, OSError)):
+        prepare.run(params)
+    assert Path("data").read_bytes() == listed
+
+
+def test_a_full_disk_is_a_mistake_and_leaves_nothing(recorder: Recorder) -> None:
+    """On a real small file system, in a namespace of its own."""
+    both_stages()
+    script = (
+        "mount -t tmpfs -o size=100k tmpfs small && cp data.json small/source.json && ln -s small data &&"
+        f" {sys.executable} -m pipeline.prepare; status=$?; ls -A small; exit $status"
+    )
+    shutil.copy(paths.SOURCE, "data.json")
+    shutil.rmtree("data")
+    Path("small").mkdir()
+    enter = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*enter, "mount", "-t", "tmpfs", "x", "small"]).returncode:
+        pytest.skip("no file system can be mounted here")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 2, done.stderr
+    assert "no space left on the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.splitlines()[1:] == ["source.json"]
+
+
+def test_a_worker_that_dies_is_told(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    source.run(load())
+    items = listing.read(paths.SOURCE)
+    folder = open_source("folder", "raw", Path.cwd())
+    stage = os.getpid()
+
+    def read(self: object, path: str) -> bytes:
+        if os.getpid() != stage:
+            os.kill(os.getpid(), 9)
+        raise AssertionError("read in the stage's own process")
+
+    monkeypatch.setattr(type(folder), "read", read)
+    with pytest.raises(RuntimeError, match="-9 means that it was killed"):
+        decoding.pack(items, folder, Path("x.npy"), 8, 3, workers=2)
+
+
+def test_the_embedded_digits(recorder: Recorder, small_params: Callable[..., Params]) -> None:
+    params = small_params()
+    source.run(params)
+    prepare.run(params)
+    assert open_split(paths.PREPARED / "train").images.shape == (1168, 8, 8, 1)
+    assert read_classes(paths.PREPARED) == tuple("0123456789")
