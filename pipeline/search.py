@@ -108,15 +108,16 @@ def _run_trial(
 # --- the space --------------------------------------------------------------------------------------------------------
 
 
-def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
-    """A value for every dimension that has a meaning, as a tree of changes.
+def dimensions_with_meaning(params: Params) -> list[Dimension]:
+    """The part of the space that the chosen families have."""
+    return [dimension for dimension in params.space if dimension.meaning_in(params) is None]
 
-    Names of families come first in the space, so what has a meaning is decided by what was chosen.
-    """
+
+def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
+    """A value for every dimension that has a meaning, as a tree of changes."""
     changes: dict[str, Any] = {}
-    for dimension in params.space:
-        if dimension.meaning_in(params.overlaid(changes)) is None:
-            _put(changes, dimension.path, _suggest(asked, dimension))
+    for dimension in dimensions_with_meaning(params):
+        _put(changes, dimension.path, _suggest(asked, dimension))
     return changes
 
 
@@ -132,7 +133,7 @@ def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:
 def own_values(params: Params) -> dict[str, Any] | None:
     """What params.yaml itself has at the searched keys that have a meaning; None where a value is outside the space."""
     flat = params.flat() | {"optimizer.momentum": params.optimizer.effective_momentum}
-    dimensions = [dimension for dimension in params.space if dimension.meaning_in(params) is None]
+    dimensions = dimensions_with_meaning(params)
     if not all(_contains(dimension, flat[dimension.name]) for dimension in dimensions):
         return None
     return {dimension.name: flat[dimension.name] for dimension in dimensions}
@@ -217,7 +218,7 @@ def run(params: Params) -> None:
     data = TrainingData.open()
     for dimension in params.space:
         why = dimension.meaning_in(params)
-        if why is not None and not any(d.path == (dimension.path[0], "name") for d in params.space):
+        if why is not None:
             print(f"search: {dimension.name} is skipped: {why}")
     with open_run("search", params, inputs=[paths.PREPARED, paths.AUGMENTED], outputs=[paths.SEARCH]) as tracked:
         trials = search(params, data, tracked)

@@ -29,7 +29,7 @@ class Dimension(BaseModel, frozen=True):
         return ".".join(self.path)
 
     def meaning_in(self, params: "Params") -> str | None:
-        """None where this key has a meaning under these choices of families; otherwise why it has none."""
+        """None where this key has a meaning for the chosen families; otherwise why it has none."""
         section = getattr(params, self.path[0])
         if not isinstance(section, Choice):
             return None
@@ -46,7 +46,7 @@ def has_momentum(optimizer: str) -> bool:
 
 
 def parse(root: type[BaseModel], space: Mapping[Any, Any]) -> tuple[tuple[Dimension, ...], list[tuple[Path, str]]]:
-    """The dimensions, names of families first, otherwise by path; and (path, what is wrong) for every mistake."""
+    """The dimensions, sorted by path; and (path, what is wrong) for every mistake."""
     dimensions: list[Dimension] = []
     wrong: list[tuple[Path, str]] = []
 
@@ -68,7 +68,7 @@ def parse(root: type[BaseModel], space: Mapping[Any, Any]) -> tuple[tuple[Dimens
                 visit(value, (*path, str(key)))
 
     visit(space, ())
-    return tuple(sorted(dimensions, key=lambda d: (d.path[-1] != "name", d.path))), wrong
+    return tuple(sorted(dimensions, key=lambda dimension: dimension.path)), wrong
 
 
 def _dimension(path: Path, field: FieldInfo, node: Any) -> Dimension | str:

@@ -18,6 +18,7 @@ from pipeline.params.space import Dimension, has_momentum
 
 _BEFORE_SEARCH = "it is used before the search starts"
 _MACHINE = "it describes the machine, not the model"
+_ONE_FAMILY = "results depend on the chosen family alone; compare families with `dvc exp run -S`"
 
 
 class _Optimizer(Choice):
@@ -46,7 +47,7 @@ def _choice(title: str, table: Mapping[str, type[Settings]], base: type[Choice] 
     """The section class of a catalogue table. A family that is not chosen may be absent."""
     members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
     names: Any = Literal[tuple(table)]
-    return create_model(title, __base__=base, name=(names, setting("which family")), **members)
+    return create_model(title, __base__=base, name=(names, setting("which family", unsearchable=_ONE_FAMILY)), **members)
 
 
 if TYPE_CHECKING:

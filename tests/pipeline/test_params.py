@@ -398,8 +398,9 @@ def space(**sections: Any) -> str:
         (space(optimizer={"lr": {"choices": []}}), "choices must be a list of at least one value"),
         (space(optimizer={"lr": {"choices": [0.1, -1]}}), "choice -1 is not allowed; must be a number above 0"),
         (space(optimizer={"lr": {"choices": [0.1, 0.1]}}), "choice 0.1 stands twice"),
-        (space(optimizer={"name": {"choices": ["sgd", "lion"]}}), 'choice "lion" is not allowed'),
-        (space(optimizer={"name": {"low": 0, "high": 1}}), "must be `choices:` with a list of values"),
+        (space(train={"precision": {"choices": ["32-true", "int3"]}}), 'choice "int3" is not allowed'),
+        (space(train={"precision": {"low": 0, "high": 1}}), "must be `choices:` with a list of values"),
+        (space(optimizer={"name": {"choices": ["sgd", "adam"]}}), "cannot be searched: results depend on the chosen"),
         (space(optimizer={"rate": {"low": 1, "high": 2}}), "search.space.optimizer.rate: unknown key"),
         (space(optimizer=3), "search.space.optimizer: must be a mapping that mirrors the parameter tree"),
         (space(seed={"low": 1, "high": 2}), "seed: cannot be searched: a search would pick the luckiest"),
@@ -417,19 +418,20 @@ def test_a_wrong_space_is_told(load: Any, text: str, expected: str) -> None:
     assert expected in said[0]
 
 
-def test_a_space_becomes_dimensions_names_first(load: Any) -> None:
+def test_a_space_becomes_dimensions_sorted_by_path(load: Any) -> None:
     loaded = load(
         space(
             regularization={"l2": {"low": 1e-5, "high": 1e-3, "log": True}},
-            optimizer={"name": {"choices": ["sgd", "adam"]}, "momentum": {"low": 0.5, "high": 0.9}},
+            optimizer={"momentum": {"low": 0.5, "high": 0.9}},
+            train={"precision": {"choices": ["32-true", "bf16-mixed"]}},
             model={"convnet": {"depth": {"low": 1, "high": 3}}},
         )
     )
     assert [dimension.name for dimension in loaded.space] == [
-        "optimizer.name", "model.convnet.depth", "optimizer.momentum", "regularization.l2",
+        "model.convnet.depth", "optimizer.momentum", "regularization.l2", "train.precision",
     ]  # fmt: skip
-    name, depth, momentum, l2 = loaded.space
-    assert name.choices == ("sgd", "adam")
+    depth, momentum, l2, precision = loaded.space
+    assert precision.choices == ("32-true", "bf16-mixed")
     assert (depth.low, depth.high, depth.integral, depth.log) == (1, 3, True, False)
     assert (momentum.integral, l2.log) == (False, True)
 

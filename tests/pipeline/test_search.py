@@ -82,12 +82,9 @@ def test_what_has_no_meaning_is_skipped(tracked_params):
     assert [set(trial.values) for trial in run_search(params)] == [{"optimizer.lr"}] * 4
 
 
-def test_families_can_be_searched(tracked_params):
-    space = {"model": {"name": {"choices": ["linear", "convnet"]}, "convnet": {"width": {"low": 2, "high": 6}}}}
-    trials = run_search(tracked_params(space=space, search={"trials": 6, "sampler": "random"}))
-    for trial in trials:
-        assert ("model.convnet.width" in trial.values) == (trial.values["model.name"] == "convnet")
-    assert len({trial.values["model.name"] for trial in trials}) == 2
+def test_families_are_compared_by_experiments_not_searched(tracked_params):
+    with pytest.raises(Mistake, match=r"search\.space\.model\.name: cannot be searched: .*dvc exp run -S"):
+        tracked_params().overlaid({"search": {"space": {"model": {"name": {"choices": ["linear", "convnet"]}}}}})
 
 
 def test_a_diverged_trial_is_worth_guessing_and_the_search_goes_on(tracked_params):
