@@ -1,5 +1,7 @@
 """A real `mlflow server` on this machine's own address."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +25,10 @@ def server(folder, port):
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/kept"]
     with (folder / "server.log").open("ab") as log:
-        process = subprocess.Popen([*command, *stores], cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*command, *stores], cwd=folder, stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
+        )  # fmt: skip
     try:
         limit = time.monotonic() + 60
         while True:
@@ -35,8 +40,8 @@ def server(folder, port):
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(20)
+        os.killpg(process.pid, signal.SIGKILL)  # it dies, workers included
+        process.wait()
 
 
 @pytest.mark.long
@@ -44,8 +49,8 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(project, chosen, tmp_pa
     from mlflow import MlflowClient
 
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    there = chosen(uri=f"http://127.0.0.1:{port}", drain_seconds=10.0)
-    with server(folder, port) as address, open_run("train", there, [], name="run") as run:
+    there = chosen(uri=f"http://127.0.0.1:{port}", drain_seconds=30.0)
+    with server(folder, port) as address, open_run("prepare", there, [], name="run") as run:
         (project / "note.txt").write_text("note")
         run.log_artifact(project / "note.txt")
         for step in range(100):
@@ -56,7 +61,7 @@ def test_a_server_that_dies_in_the_middle_and_comes_back(project, chosen, tmp_pa
             assert time.monotonic() < limit
             time.sleep(0.2)
     assert capfd.readouterr().err == ""
-    with open_run("train", there, [], name="alone") as run:  # nobody is there
+    with open_run("prepare", there, [], name="alone") as run:  # nobody is there
         for step in range(100):
             run.log_metrics({"a": step}, step)
     assert "retrace sync" in capfd.readouterr().err
