@@ -71,7 +71,8 @@ def main() -> None:
         rates = sorted(len(items) / value for value in taken)
         ratio = statistics.median(before / after for before, after in zip(slow, taken, strict=True))
         middle = statistics.median(rates)
-        print(f"{name:22} {middle:10,.0f} {rates[0]:10,.0f} {rates[-1]:10,.0f} {len(items) / middle:9.2f} {ratio:10.1f}")
+        spread = f"{middle:10,.0f} {rates[0]:10,.0f} {rates[-1]:10,.0f}"
+        print(f"{name:22} {spread} {len(items) / middle:9.2f} {ratio:10.1f}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def test_small_images_are_enlarged_pixel_by_pixel() -> None:
     expected = np.repeat(np.repeat(DIGITS[1], 6, 0), 6, 1)
     y, x = next(
         (y, x)
-        for y in range(0, 40)
+        for y in range(40)
         for x in range(sheet.shape[1] - 48)
         if (sheet[y, x : x + 48] == expected[0]).all() and (sheet[y : y + 48, x : x + 48] == expected).all()
     )

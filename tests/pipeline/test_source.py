@@ -170,7 +170,7 @@ def test_a_link_to_nowhere_is_listed_as_bad(recorder: Recorder) -> None:
 
 def test_missing_folder_is_a_mistake_with_nothing_written(recorder: Recorder) -> None:
     shutil.rmtree("raw")
-    with pytest.raises(Mistake, match="set data.path in params.yaml"):
+    with pytest.raises(Mistake, match=r"set data\.path in params\.yaml"):
         source.run(loaded())
     assert not paths.SOURCE.exists()
     assert recorder.runs == []

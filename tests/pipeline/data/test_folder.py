@@ -75,7 +75,11 @@ def test_leftovers_are_left_out_and_other_files_noted(tmp_path: Path) -> None:
     assert [path for path, _ in scan.ignored] == ["README.md", "a/Notes.TXT", "a/labels.csv"]
 
 
-STRANGE = ["with space/a b.png", "new\nline/c\nd.png", "emoji 🐈/🐕‍🦺.png", b"latin\xe9/\xff\xfe.png", "-rf/'\"$(x).png", "日本/語.png"]
+STRANGE = [
+    "with space/a b.png", "new\nline/c\nd.png",
+    "emoji 🐈/🐕‍🦺.png",
+    b"latin\xe9/\xff\xfe.png", "-rf/'\"$(x).png", "日本/語.png",
+]
 
 
 def test_strange_names(tmp_path: Path) -> None:
