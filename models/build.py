@@ -99,7 +99,7 @@ def save_model(folder: Path, network: nn.Module, description: Description) -> No
     (folder / WEIGHTS).chmod(0o644)
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[attr-defined]
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     with open(folder / DESCRIPTION, "w", encoding="utf-8") as stream:
         writer.dump(description.model_dump(), stream)
 

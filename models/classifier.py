@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, TypedDict
 
 import pytorch_lightning as lightning
-import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -70,11 +70,7 @@ class Classifier(lightning.LightningModule):
             "images": len(labels),
         }
 
-    def configure_optimizers(self) -> tuple[list[optim.Optimizer], list[dict[str, object]]]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self._optimizer(self.network)
         scheduler = LambdaLR(optimizer, self._schedule)
-        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
-
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -24,10 +24,11 @@ def adam(parameters: Parameters, settings: catalogue.Adam, lr: float, momentum: 
 
 def adamw(parameters: Parameters, settings: catalogue.Adamw, lr: float, momentum: float | None) -> optim.Optimizer:
     """Weights alone are decayed; biases and normalization's scales are exempt."""
-    weights, others = [], []
-    for parameter in parameters:
-        (weights if parameter.ndim > 1 else others).append(parameter)
-    groups = [{"params": weights, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    everything = list(parameters)
+    groups = [
+        {"params": [p for p in everything if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in everything if p.ndim <= 1], "weight_decay": 0.0},
+    ]
     return optim.AdamW(groups, lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)
 
 

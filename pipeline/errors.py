@@ -29,6 +29,8 @@ def mistake_in_environment(error: OSError) -> Mistake | None:
     place = error.filename if error.filename is not None else "the working directory"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Mistake(f"{place}: no space left on the disk; free some and run the same command again")
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return Mistake(f"{place}: in the way ({error.strerror}); move it elsewhere, then run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Mistake(f"{place}: not permitted ({error.strerror}); make it accessible to this user, then run again")
     return None

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, EarlyStopping, TQDMProgressBar
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from models.build import Description, build_network
@@ -24,7 +24,7 @@ from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
 from pipeline import paths, seeding
 from pipeline.data.augmentation import POLICY, Policy, load_statistics
-from pipeline.data.loader import Batches, Images
+from pipeline.data.loader import Images
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -36,7 +36,7 @@ from pipeline.tracking.run import Run
 class Epoch:
     """What one pass over the training split came to; means over its images."""
 
-    epoch: int
+    epoch: int  # counted from 1
     step: int  # optimizer steps done at its end
     train_loss: float
     train_accuracy: float
@@ -137,7 +137,7 @@ def fit(
     )
     network = initialised_network(params, data.shape)
     if params.train.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     recorder = Recorder(network, run, params.tracking.log_every_steps, on_epoch)
     callbacks: list[Callback] = [StepSeeds(params.seed), recorder]
     if params.train.early_stopping_epochs is not None:
@@ -180,9 +180,7 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
     )
 
 
-def _trainer(
-    params: Params, logger: Logger | None, callbacks: list[Callback], progress: bool
-) -> lightning.Trainer:
+def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback], progress: bool) -> lightning.Trainer:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # `retrace doctor` tells what hardware is used
     # Lightning's own use of what torch has renamed: nothing a user could mend.
@@ -332,7 +330,7 @@ class Recorder(Callback):
         images = self._train.images  # of this device
         train_loss, train_accuracy = self._train.means(trainer)
         epoch = Epoch(
-            epoch=trainer.current_epoch,
+            epoch=trainer.current_epoch + 1,
             step=trainer.global_step,
             train_loss=train_loss,
             train_accuracy=train_accuracy,

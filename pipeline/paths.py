@@ -42,14 +42,17 @@ def find_project(start: Path) -> Path | None:
 def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Folders to write into, that take the places of `targets` together at the end, or vanish on any error.
 
-    An output is thus whole or absent, never half-written. The scratch folders lie beside their targets: a rename
-    works within one file system only.
+    An output is thus whole or absent, never half-written. The scratch folders lie beside their targets (a rename
+    works within one file system only) and carry their process's number, so that what a killed one left is swept.
     """
     with ExitStack() as cleanup:
         scratch = []
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+            for left in target.parent.glob(f".{target.name}.*.[0-9]*.tmp"):
+                if not _is_alive(int(left.name.split(".")[-2])):
+                    shutil.rmtree(left, ignore_errors=True)
+            folder = Path(tempfile.mkdtemp(f".{os.getpid()}.tmp", f".{target.name}.", target.parent))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared output
             scratch.append(folder)
@@ -58,6 +61,16 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             if target.exists():
                 shutil.rmtree(target)
             folder.rename(target)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, but there
+        return True
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -69,9 +69,7 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Trial]:
     return trials
 
 
-def _run_trial(
-    study: "optuna.Study", asked: "optuna.Trial", params: Params, data: TrainingData, child: Run
-) -> Trial:
+def _run_trial(study: "optuna.Study", asked: "optuna.Trial", params: Params, data: TrainingData, child: Run) -> Trial:
     import optuna
 
     seen: list[Epoch] = []
@@ -124,7 +122,8 @@ def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
 def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:
     if dimension.choices is not None:
         return asked.suggest_categorical(dimension.name, dimension.choices)
-    assert dimension.low is not None and dimension.high is not None
+    assert dimension.low is not None
+    assert dimension.high is not None
     if dimension.integral:
         return asked.suggest_int(dimension.name, int(dimension.low), int(dimension.high), log=dimension.log)
     return asked.suggest_float(dimension.name, dimension.low, dimension.high, log=dimension.log)
@@ -142,7 +141,8 @@ def own_values(params: Params) -> dict[str, Any] | None:
 def _contains(dimension: Dimension, value: Any) -> bool:
     if dimension.choices is not None:
         return value in dimension.choices
-    assert dimension.low is not None and dimension.high is not None
+    assert dimension.low is not None
+    assert dimension.high is not None
     return value is not None and dimension.low <= value <= dimension.high
 
 

@@ -28,9 +28,7 @@ def _key(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def bits(
-    seed: int, purpose: str, epoch: int, samples: Sequence[int] | NDArray[Any], draws: int
-) -> NDArray[np.uint64]:
+def bits(seed: int, purpose: str, epoch: int, samples: Sequence[int] | NDArray[Any], draws: int) -> NDArray[np.uint64]:
     """Uniform 64-bit integers, shape (len(samples), draws)."""
     key = np.uint64(_key(seed, purpose, epoch))
     rows = _mix(np.asarray(samples, dtype=np.uint64) * _GOLDEN + key)

@@ -52,7 +52,7 @@ def run(params: Params) -> None:
         tracked.set_tags({"retrace.best_epoch": str(fitted.best.epoch)})
     best = fitted.best
     print(
-        f"train: best epoch {best.epoch + 1} of {len(fitted.history)}:"
+        f"train: best epoch {best.epoch} of {len(fitted.history)}:"
         f" validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
     )
 
@@ -70,7 +70,7 @@ def _mistake(error: DivergedError, params: Params, data: TrainingData, tracked: 
         tracked.log_artifact(kept)
         best = error.fitted.best
         lines.append(
-            f"{kept}: the best weights before it (epoch {best.epoch + 1}, validation accuracy {best.val_accuracy:.4f})"
+            f"{kept}: the best weights before it (epoch {best.epoch}, validation accuracy {best.val_accuracy:.4f})"
         )
     return Mistake(*lines)
 

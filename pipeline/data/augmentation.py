@@ -9,7 +9,7 @@ elementwise over images, so that an image does not depend on the batch it is in.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -194,7 +194,8 @@ class Policy:
         return settings.contrast + settings.brightness + settings.saturation + settings.pca_shift > 0
 
     def _normalisation(self) -> NDArray[np.float64]:
-        return _affine(np.diag(1 / self.std)[None], (-self.mean / self.std)[None])[0]
+        maps = _affine(np.diag(1 / self.std)[None], (-self.mean / self.std)[None])  # 1, C+1, C+1
+        return cast(NDArray[np.float64], maps[0])
 
     def _symmetric(self, purpose: str, epoch: int, samples: NDArray[np.int64], draws: int) -> NDArray[np.float64]:
         return 2 * seeding.uniform(self._seed, purpose, epoch, samples, draws) - 1
@@ -205,10 +206,7 @@ def render(images: "Tensor", maps: Maps) -> "Tensor":
     import torch
 
     size, channels = images.shape[1], images.shape[3]
-    if maps.geometry is not None:
-        pixels = _resampled(images, maps.geometry)
-    else:
-        pixels = images.float()
+    pixels = _resampled(images, maps.geometry) if maps.geometry is not None else images.float()
     pixels = _recoloured(pixels, maps.colour, maps.mixes_channels)
     if maps.boxes is not None:
         line = torch.arange(size, device=images.device)
@@ -243,7 +241,7 @@ def _recoloured(pixels: "Tensor", colour: "Tensor", mixes_channels: bool) -> "Te
     batch, size, _, channels = pixels.shape
     matrix, shift = colour[..., :channels], colour[..., channels]
     if not mixes_channels:
-        # Whole rows of the image at once, factors repeated along them: an inner loop over C alone takes ten times as long.
+        # Whole rows at once, the factors repeated along them: an inner loop over C alone takes ten times as long.
         rows = pixels.view(batch, size, size * channels)
         factor, shift = (v.repeat(*[1] * (v.ndim - 1), size) for v in (matrix.diagonal(dim1=-2, dim2=-1), shift))
         if colour.ndim == 3:
@@ -266,7 +264,7 @@ def _copied(batch: NDArray[np.uint8], matrices: NDArray[np.float64], padding: in
         padded = np.zeros((count, size + 2 * padding, (size + 2 * padding), channels), dtype=np.uint8)
         padded[:, padding:-padding, padding:-padding] = batch
         windows = sliding_window_view(padded.reshape(count, size + 2 * padding, -1), (size, size * channels), (1, 2))
-        batch = windows[np.arange(count), top, left * channels].reshape(batch.shape)  # type: ignore[index]
+        batch = windows[np.arange(count), top, left * channels].reshape(batch.shape)
     if flipped.any():
         mirror = np.arange(size * channels).reshape(size, channels)[::-1].reshape(-1)
         rows = batch.reshape(count, size, size * channels)

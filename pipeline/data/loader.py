@@ -119,7 +119,9 @@ class Images(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> tuple["Tensor", "Tensor"]:
         images = render(batch.images, batch.maps)
         if self.trainer is not None:
-            images = self.trainer.precision_plugin.convert_input(images)  # what Lightning does to inputs it moves itself
+            images = self.trainer.precision_plugin.convert_input(
+                images
+            )  # what Lightning does to inputs it moves itself
         return images.contiguous(memory_format=self._memory_format), batch.labels
 
     def _batches(self, split: Split, batch_size: int, training: bool) -> Batches:

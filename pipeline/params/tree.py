@@ -47,7 +47,9 @@ def _choice(title: str, table: Mapping[str, type[Settings]], base: type[Choice] 
     """The section class of a catalogue table. A family that is not chosen may be absent."""
     members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
     names: Any = Literal[tuple(table)]
-    return create_model(title, __base__=base, name=(names, setting("which family", unsearchable=_ONE_FAMILY)), **members)
+    return create_model(
+        title, __base__=base, name=(names, setting("which family", unsearchable=_ONE_FAMILY)), **members
+    )
 
 
 if TYPE_CHECKING:

@@ -85,9 +85,7 @@ class TestNetwork:
         module = network(name).train()
         images = torch.randn(10, 3, 8, 8, generator=torch.Generator().manual_seed(0))
         labels = torch.arange(10) % 5
-        optimizer = OPTIMIZERS["adam"](
-            module.parameters(), catalogue.Adam(beta1=0.9, beta2=0.99, eps=1e-8), 0.02, None
-        )
+        optimizer = OPTIMIZERS["adam"](module.parameters(), catalogue.Adam(beta1=0.9, beta2=0.99, eps=1e-8), 0.02, None)
         loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.0))
         for _ in range(80):
             optimizer.zero_grad()

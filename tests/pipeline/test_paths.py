@@ -1,5 +1,7 @@
 """Outputs are whole or absent; state belongs to the project's own root."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,17 @@ def test_the_project_is_found_from_below(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").touch()
     assert paths.find_project(inner) == tmp_path
     assert paths.find_project(tmp_path) == tmp_path
+
+
+def test_what_a_killed_process_left_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, alive = tmp_path / f".out.abc.{ended.pid}.tmp", tmp_path / f".out.def.{os.getpid()}.tmp"
+    dead.mkdir()
+    alive.mkdir()
+    with paths.replacing(target) as (folder,):
+        (folder / "file").write_text("whole")
+    assert (target / "file").read_text() == "whole"
+    assert not dead.exists()
+    assert alive.exists()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 
@@ -56,7 +55,10 @@ def test_a_trial_does_not_depend_on_how_many_follow(tracked_params):
 
 def test_trials_are_children_with_their_own_parameters_and_metrics(tracked_params):
     run_search(tracked_params(search={"trials": 2}))
-    spools = [[json.loads(line) for line in file.read_text().splitlines()] for file in paths.state().glob("runs/*/events.jsonl")]
+    spools = [
+        [json.loads(line) for line in file.read_text().splitlines()]
+        for file in paths.state().glob("runs/*/events.jsonl")
+    ]
     starts = {spool[0]["stage"]: spool[0] for spool in spools}
     assert starts["trial"]["parent"] == starts["search"]["key"]
     numbers = sorted(spool[0]["tags"]["retrace.trial"] for spool in spools if spool[0]["stage"] == "trial")
@@ -141,7 +143,7 @@ def test_the_stage_writes_what_train_overlays(tracked_params, trials, capsys):
     params = tracked_params(search={"trials": trials})
     search.run(params)
     best = read_mapping(paths.BEST)
-    rows = list(csv.DictReader(Path(paths.SEARCH / "trials.csv").open()))
+    rows = list(csv.DictReader((paths.SEARCH / "trials.csv").read_text().splitlines()))
     assert len(rows) == trials
     if trials == 0:
         assert best == {}

@@ -76,9 +76,12 @@ def test_leftovers_are_left_out_and_other_files_noted(tmp_path: Path) -> None:
 
 
 STRANGE = [
-    "with space/a b.png", "new\nline/c\nd.png",
+    "with space/a b.png",
+    "new\nline/c\nd.png",
     "emoji 🐈/🐕‍🦺.png",
-    b"latin\xe9/\xff\xfe.png", "-rf/'\"$(x).png", "日本/語.png",
+    b"latin\xe9/\xff\xfe.png",
+    "-rf/'\"$(x).png",
+    "日本/語.png",
 ]
 
 

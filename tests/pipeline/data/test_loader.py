@@ -15,9 +15,7 @@ SPLIT = Split(images=IMAGES, labels=np.arange(len(IMAGES)), folder=None)  # the 
 
 
 def batches(batch_size=8, augment=OFF, seed=0, training=True, **options) -> Batches:
-    return Batches(
-        SPLIT, Policy(augment, STATISTICS, 9, seed), batch_size, training=training, seed=seed, **options
-    )
+    return Batches(SPLIT, Policy(augment, STATISTICS, 9, seed), batch_size, training=training, seed=seed, **options)
 
 
 def order(loader: Batches, epoch: int) -> list[int]:
