@@ -61,7 +61,8 @@ class Convnet(Settings):
 
     width: int = setting("channels of the first stage", ge=1, le=1024, search=(8, 64, "log"))
     stages: int = setting("stages; the image is halved between them", ge=1, le=6, search=(1, 4))
-    depth: int = setting("convolutions in each stage", ge=1, le=16, search=(1, 3))
+    first_depth: int = setting("convolutions in the first stage, the costliest", ge=1, le=16, search=(1, 3))
+    depth: int = setting("convolutions in each further stage", ge=1, le=16, search=(1, 3))
 
 
 class Resnet(Settings):

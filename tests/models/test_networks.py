@@ -14,7 +14,7 @@ from models.schedules import SCHEDULES
 SMALL = {
     "linear": catalogue.Linear(),
     "mlp": catalogue.Mlp(width=12, depth=2),
-    "convnet": catalogue.Convnet(width=4, stages=2, depth=1),
+    "convnet": catalogue.Convnet(width=4, stages=2, first_depth=1, depth=1),
     "resnet": catalogue.Resnet(width=4, stages=2, depth=1),
 }
 SHAPE = Shape(channels=3, image_size=8, classes=5)
@@ -130,7 +130,7 @@ def test_dropout_changes_training_and_not_evaluation(name):
 
 
 @pytest.mark.parametrize(("name", "settings"), [
-    ("convnet", catalogue.Convnet(width=4, stages=5, depth=1)),
+    ("convnet", catalogue.Convnet(width=4, stages=5, first_depth=1, depth=1)),
     ("resnet", catalogue.Resnet(width=4, stages=5, depth=1)),
 ])  # fmt: skip
 def test_too_small_an_image_names_the_smallest_that_works(name, settings):

@@ -33,7 +33,7 @@ def small_params() -> Callable[..., Params]:
     def make(**changes: object) -> Params:
         small = {
             "augment": {"rotation_degrees": 0.0},
-            "model": {"convnet": {"width": 4, "stages": 2, "depth": 1}},
+            "model": {"convnet": {"width": 4, "stages": 2, "first_depth": 1, "depth": 1}},
             "train": {"epochs": 3, "batch_size": 16, "threads": 1},
             "search": {"trials": 3, "epochs": 2},
         }

@@ -130,7 +130,7 @@ def test_diverged_names_step_rate_and_loss_and_keeps_the_best(data, small_params
 
 def test_a_network_too_deep_for_the_images_is_the_users_mistake(data, small_params):
     with pytest.raises(Mistake, match=r"model\.convnet: .* needs at least 32x32 pixels, not 8x8"):
-        fit(small_params(model={"convnet": {"width": 4, "stages": 6, "depth": 1}}), data)
+        fit(small_params(model={"convnet": {"width": 4, "stages": 6, "first_depth": 1, "depth": 1}}), data)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
