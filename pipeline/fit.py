@@ -5,6 +5,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import Callback, EarlyStopping, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from models.build import Description, build_network
 from models.classifier import Classifier, StepOutput
@@ -142,11 +144,14 @@ def fit(
     callbacks: list[Callback] = [StepSeeds(params.seed), recorder]
     if params.train.early_stopping_epochs is not None:
         callbacks.append(EarlyStopping("val/loss", patience=params.train.early_stopping_epochs, check_finite=False))
-    if progress:
-        callbacks.append(Progress(recorder))
-    trainer = _trainer(params, SpoolLogger(run) if run is not None else None, callbacks, progress)
-    classifier = assembled(params, network, len(images.train_dataloader()))
-    trainer.fit(classifier, datamodule=images)
+    steps_per_epoch = len(images.train_dataloader())
+    with ExitStack() as cleanup:
+        if progress:
+            bar = Progress(recorder, params.train.epochs, steps_per_epoch)
+            cleanup.callback(bar.close)
+            callbacks.append(bar)
+        trainer = _trainer(params, SpoolLogger(run) if run is not None else None, callbacks)
+        trainer.fit(assembled(params, network, steps_per_epoch), datamodule=images)
     if trainer.interrupted:
         raise KeyboardInterrupt  # Lightning swallows it to end its own loops in order
     return recorder.fitted()
@@ -180,7 +185,7 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
     )
 
 
-def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback], progress: bool) -> lightning.Trainer:
+def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback]) -> lightning.Trainer:
     for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # `retrace doctor` tells what hardware is used
     # Lightning's own use of what torch has renamed: nothing a user could mend.
@@ -198,7 +203,7 @@ def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback], p
             deterministic=True,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=progress,
+            enable_progress_bar=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,  # the recorder decides itself; Lightning would warn of short epochs
         )
@@ -274,18 +279,17 @@ class Recorder(Callback):
         self._train, self._val = _Sums(), _Sums()
         self._rates: list[tuple[int, float]] = []  # step and learning rate of what `_train` has not settled
         self._validated: tuple[float, float] = (math.nan, math.nan)
-        self._history: list[Epoch] = []
+        self.history: list[Epoch] = []
         self._best: Epoch | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._last_lr = math.nan
         self._started = self._validating = 0.0
-        self.latest = math.nan  # the last fetched batch loss, for the progress bar
 
     def fitted(self) -> Fitted:
         """The network with its best weights loaded. Call after at least one epoch."""
         assert self._best is not None
         self._network.load_state_dict(self._best_weights)
-        return Fitted(self._network, tuple(self._history), self._best)
+        return Fitted(self._network, tuple(self.history), self._best)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._started = time.perf_counter()
@@ -338,7 +342,7 @@ class Recorder(Callback):
             val_accuracy=self._validated[1],
             lr=self._last_lr,
         )
-        self._history.append(epoch)
+        self.history.append(epoch)
         if self._best is None or epoch.rank > self._best.rank:
             self._best = epoch
             self._best_weights = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
@@ -370,19 +374,31 @@ class Recorder(Callback):
         (step, lr), (loss, accuracy) = self._rates[-1], figures[-1]
         self._rates.clear()
         self._last_lr = lr
-        self.latest = loss
         if trainer.logger is not None:
             trainer.logger.log_metrics({"train/loss_step": loss, "train/accuracy_step": accuracy, "lr": lr}, step=step)
 
 
-class Progress(TQDMProgressBar):
-    """A bar an epoch, with the latest loss and the last validation."""
+class Progress(Callback):
+    """One bar for the whole fit: Lightning's own draws two for every epoch. Silent where stderr is no terminal."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__(refresh_rate=20)
+    def __init__(self, recorder: Recorder, epochs: int, steps_per_epoch: int) -> None:
         self._recorder = recorder
+        self._epochs = epochs
+        self._bar = tqdm(total=epochs * steps_per_epoch, desc="train", unit="step", disable=None, mininterval=0.2)
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        return {"loss": f"{self._recorder.latest:.4f}"}
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._bar.update()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        epoch = self._recorder.history[-1]
+        self._bar.set_postfix_str(
+            f"epoch {epoch.epoch}/{self._epochs}, loss {epoch.train_loss:.4f},"
+            f" validation accuracy {epoch.val_accuracy:.4f}",
+            refresh=False,
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it stands and give the line back."""
+        self._bar.close()

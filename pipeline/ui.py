@@ -25,7 +25,9 @@ def ui(port: int) -> int:
             raise Mistake(f"port {port}: {error.strerror}; choose another: retrace ui --port {port + 1}") from None
     command = server_command(target.uri, target.artifact_root, port)
     print(f"http://{HOST}:{port} (experiment {target.experiment}); Ctrl-C ends it", flush=True)
-    os.execve(sys.executable, command, {**os.environ, **ENVIRONMENT})  # the signals of the terminal reach it directly
+    # MLflow's job runners serve its language-model features: five idle processes here.
+    environment = {**os.environ, **ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    os.execve(sys.executable, command, environment)  # the signals of the terminal reach it directly
 
 
 def server_command(uri: str, artifact_root: str, port: int) -> list[str]:
