@@ -3,17 +3,18 @@
 import math
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline import params, paths
+from pipeline.data.sources import open_source
+from pipeline.data.sources.base import TEST, VALIDATION
 from pipeline.errors import Mistake
 from pipeline.params import Params
 
 _MEASURE_SECONDS = 0.7
 _PATIENCE_SECONDS = 3.0  # for fewer than five steps: a slow network, or a machine that is busy otherwise
 _FIRST_STEPS = 2  # these pay for threads, memory and the choice of kernels
-_DIGITS = 1797  # images in scikit-learn's file; counting them would take as long as unpacking it
 
 
 def check() -> int:
@@ -50,8 +51,7 @@ def notices(chosen: Params) -> list[str]:
     lines = []
     for dimension in chosen.space:
         reason = dimension.meaning_in(chosen)
-        searched = {other.path for other in chosen.space}
-        if reason is not None and (dimension.path[0], "name") not in searched:
+        if reason is not None:
             lines.append(f"search.space.{dimension.name}: skipped, {reason}")
     if chosen.search.trials == 0:
         lines.append("search.trials: 0 switches the search off; train uses the values of params.yaml")
@@ -70,7 +70,7 @@ def notices(chosen: Params) -> list[str]:
 
 @dataclass(frozen=True)
 class Images:
-    """How many files there are; `classes` None where that is not known."""
+    """How many files there are."""
 
     total: int
     validation: int | None  # None: held out by data.validation_fraction
@@ -79,38 +79,10 @@ class Images:
 
 
 def count_images(chosen: Params) -> Images:
-    """Count files by name alone, opening none. Raises Mistake where the folder cannot be used."""
-    if chosen.data.source == "digits":
-        return Images(_DIGITS, None, None, 10)
-    folder = Path(chosen.data.path or "")
-    if not folder.exists():
-        raise Mistake(f"data.path: {folder} does not exist; name the folder that holds one sub-folder a class")
-    if not folder.is_dir():
-        raise Mistake(f"data.path: {folder} is no folder; name the folder that holds one sub-folder a class")
-    names = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
-    if {"train", "test"} <= names:
-        classes, train = _count_classes(folder / "train")
-        test = _count_classes(folder / "test")[1]
-        validation = _count_classes(folder / "val")[1] if "val" in names else None
-        total, held = train + test + (validation or 0), validation
-    else:
-        (classes, total), test, held = _count_classes(folder), None, None
-    if classes < 2 or total == 0:
-        raise Mistake(
-            f"data.path: {folder} holds {total} files in {classes} class folders; at least two sub-folders with images"
-            " are needed"
-        )
-    return Images(total, held, test, classes)
-
-
-def _count_classes(folder: Path) -> tuple[int, int]:
-    """Sub-folders, and files anywhere below them; loops of symbolic links are not followed."""
-    classes = files = 0
-    for entry in os.scandir(folder):
-        if entry.is_dir() and not entry.name.startswith("."):
-            classes += 1
-            files += sum(len(names) for _, _, names in os.walk(entry.path))
-    return classes, files
+    """List the source's files without opening them. Raises Mistake where it cannot be a data set."""
+    scan = open_source(chosen.data.source, chosen.data.path, paths.root()).scan()
+    given = Counter(found.split for found in scan.found)
+    return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes))
 
 
 def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
