@@ -124,7 +124,17 @@ class Adamw(Adam):
     weight_decay: float = setting("each step shrinks weights by lr times this", ge=0, search=(1e-4, 1e-1, "log"))
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adam": Adam, "adamw": Adamw}
+class Muon(Optimizer):
+    """Momentum, orthogonalized for every weight matrix or filter bank (Jordan 2024); other parameters: Nesterov SGD."""
+
+    own_momentum: ClassVar[float | None] = 0.95
+    weight_decay: float = setting("each step shrinks weights by lr times this", ge=0, search=(1e-3, 0.3, "log"))
+    vector_lr_factor: float = setting(
+        "rate of biases and normalization's scales, over lr", gt=0, search=(0.3, 10, "log")
+    )
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": Sgd, "adam": Adam, "adamw": Adamw, "muon": Muon}
 
 
 # --- learning-rate schedules ------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from models import catalogue
-from models.optimizers import OPTIMIZERS
+from models.optimizers import OPTIMIZERS, Muon, orthogonalized
 
 LR = 0.05
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 2, 3))
@@ -41,6 +41,35 @@ def test_adam(name, decay):
         w = w - LR * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
     values = {"beta1": b1, "beta2": b2, "eps": eps} | ({"weight_decay": decay} if name == "adamw" else {})
     np.testing.assert_allclose(run(name, None, **values), w, rtol=1e-12)
+
+
+def test_muon_is_torchs_on_matrices_and_nesterov_on_vectors():
+    ours, theirs = (nn.Parameter(torch.tensor(START, dtype=torch.float32)) for _ in range(2))
+    vector, bank = nn.Parameter(torch.ones(3)), nn.Parameter(torch.tensor(START, dtype=torch.float32)[:, :, None, None])
+    settings = catalogue.Muon(weight_decay=0.1, vector_lr_factor=2.0)
+    optimizer = OPTIMIZERS["muon"]([ours, vector, bank], settings, LR, 0.9)
+    reference = torch.optim.Muon([theirs], lr=LR, weight_decay=0.1, momentum=0.9)
+    w, v = np.ones(3), np.zeros(3)
+    for gradient in GRADIENTS:
+        ours.grad, theirs.grad = (torch.tensor(gradient, dtype=torch.float32) for _ in range(2))
+        bank.grad, vector.grad = ours.grad[:, :, None, None], ours.grad[0].clone()
+        optimizer.step()
+        reference.step()
+        v = 0.9 * v + gradient[0]
+        w = w - 2.0 * LR * (gradient[0] + 0.9 * v)
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # directions are computed in bfloat16
+    assert torch.equal(bank[:, :, 0, 0], ours)
+    np.testing.assert_allclose(vector.detach().numpy(), w, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (4, 50), (50, 4)])
+def test_orthogonalized_keeps_the_singular_vectors(shape):
+    matrix = torch.tensor(np.random.default_rng(3).normal(size=shape), dtype=torch.float32)
+    u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
+    inner = u.T @ orthogonalized(matrix, Muon.COEFFICIENTS) @ vh.T
+    assert torch.diag(inner).min() > 0.5
+    assert torch.diag(inner).max() < 1.3
+    assert (inner - torch.diag(torch.diag(inner))).abs().max() < 0.05
 
 
 def test_adamw_leaves_biases_alone():
