@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,10 @@ from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
 from pipeline.figures import Mistaken
 from pipeline.metrics import Evaluation
-from pipeline.params import Params, is_operational, leaves, read_mapping
-from pipeline.report import ClassCount, Content, LeftOut, Picture, Searched
+from pipeline.params import Params
+from pipeline.report import ClassCount, Content, LeftOut, Picture
 from pipeline.tracking import open_run
+from pipeline.training_parameters import read_training_parameters
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +74,7 @@ def _device(accelerator: str) -> "torch.device":
 
 def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
     """The model and the splits train, validation and test, agreeing on classes and shape. Raises Mistake."""
-    from models.build import DESCRIPTION, ModelFileError, load_model
+    from models.build import ModelFileError, load_model
 
     try:
         model = load_model(paths.MODEL)
@@ -88,13 +89,11 @@ def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
     train, validation, test = (
         open_split(folder) for folder in (prepared / "train", prepared / "validation", paths.TEST)
     )
-    described = read_mapping(paths.MODEL / DESCRIPTION)
-    size, channels = described["image_size"], described["channels"]
     for split in (validation, test):
-        if split.images.shape[1:] != (size, size, channels):
+        if split.images.shape[1:] != model.image_shape:
             raise Mistake(
                 f"{split.folder}: images of {' x '.join(map(str, split.images.shape[1:]))}, but {paths.MODEL} takes"
-                f" {size} x {size} x {channels}; run `dvc repro` to train on this data"
+                f" {' x '.join(map(str, model.image_shape))}; run `dvc repro` to train on this data"
             )
         if len(split) == 0:
             raise Mistake(f"{split.folder}: no images; there is nothing to evaluate on")
@@ -124,13 +123,6 @@ def _learning_curves() -> dict[str, list[float]]:
     except (FileNotFoundError, ValueError) as error:
         reason = "not found" if isinstance(error, FileNotFoundError) else str(error)
         raise Mistake(f"{_CURVES}: {reason}; `dvc repro --force train` makes it again") from error
-
-
-def _search_choice() -> dict[str, Any]:
-    try:
-        return read_mapping(paths.BEST)
-    except FileNotFoundError as error:
-        raise Mistake(f"{paths.BEST}: not found; `dvc repro search` makes it") from error
 
 
 def _left_out(prepared: Path) -> list[LeftOut]:
@@ -177,30 +169,6 @@ def worst_mistakes(evaluation: Evaluation, split: Split, names: Sequence[str], c
         )
         for index in evaluation.worst(count)
     ]
-
-
-def searched_values(params: Params, chosen: Mapping[str, Any]) -> list[Searched]:
-    """What the search chose, in the order of its file, beside params.yaml's own values."""
-    before = params.flat()
-    return [Searched(name, before.get(name), value) for name, value in _flattened(chosen)]
-
-
-def parameters_in_force(params: Params) -> list[tuple[str, Any]]:
-    """Key and value of all that can change a result; of a folder only its name, since outputs hold no absolute path."""
-    operational = {".".join(path) for path, field in leaves() if is_operational(field)}
-    result = []
-    for key, value in params.flat().items():
-        if key not in operational and key != "search.space":
-            result.append((key, Path(value).name if key == "data.path" and value is not None else value))
-    return result
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _counts(train: Split, validation: Split, test: Split, classes: Sequence[str]) -> list[ClassCount]:
@@ -271,8 +239,7 @@ def write_predictions(path: Path, evaluation: Evaluation, image_paths: Sequence[
 def run(params: Params) -> None:
     """Evaluate the trained model on the test split and write artifacts/evaluation."""
     history = _learning_curves()
-    chosen = _search_choice()
-    in_force = params.overlaid(chosen)
+    trained = read_training_parameters()
     left_out = _left_out(paths.PREPARED)
     contact_sheet = _contact_sheet(paths.PREPARED)
 
@@ -281,7 +248,7 @@ def run(params: Params) -> None:
     torch.set_num_threads(params.train.threads)  # they change the bits
     model, train, validation, test = _load(paths.PREPARED)
     test_paths = _paths(test)
-    inputs = (paths.MODEL, paths.BEST, paths.PREPARED, paths.TEST)
+    inputs = (paths.MODEL, paths.PREPARED, paths.TEST)
     with open_run("evaluate", params, inputs=inputs, outputs=(paths.EVALUATION,)) as tracked:
         device = _device(params.train.accelerator)
         splits = {
@@ -290,7 +257,7 @@ def run(params: Params) -> None:
         }
         evaluation = splits["test"]
         content = Content(
-            model=in_force.model.name,
+            model=str(trained.in_force["model.name"]),
             source=params.data.source if params.data.path is None else Path(params.data.path).name,
             test=evaluation,
             validation=splits["validation"],
@@ -300,8 +267,8 @@ def run(params: Params) -> None:
                 figures.confusion_matrix(evaluation.confusion, model.classes, dark=True),
             ),
             mistakes=worst_mistakes(evaluation, test, test_paths, params.evaluate.mistakes),
-            searched=searched_values(params, chosen),
-            parameters=parameters_in_force(in_force),
+            searched=trained.searched,
+            parameters=list(trained.in_force.items()),
             counts=_counts(train, validation, test, model.classes),
             left_out=left_out,
             contact_sheet=Picture(contact_sheet),

@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from pipeline import params, paths
+from pipeline import paths
 from pipeline.errors import Mistake
-from pipeline.params import Params
+from pipeline.training_parameters import read_training_parameters
 
 _METRICS = paths.EVALUATION / "metrics.json"
 _REPORT = paths.EVALUATION / "report.html"
@@ -21,26 +21,24 @@ def summary() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    chosen = params.load()
-    metrics, best = read_metrics(), read_best()
+    metrics, trained = read_metrics(), read_training_parameters()
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
     for name in ("accuracy", "loss"):
         table.add_row(name, *(_figure(metrics, split, name) for split in ("validation", "test")))
-    values = list(searched_values(chosen, best))
     searched = Table(title=None, show_edge=False, pad_edge=False)
     searched.add_column("searched")
     searched.add_column("params.yaml", justify="right")
     searched.add_column("found", justify="right")
-    for name, before, after in values:
-        searched.add_row(name, before, after)
+    for item in trained.searched:
+        searched.add_row(item.name, _shown(item.before), "=" if item.chosen == item.before else _shown(item.chosen))
     console = Console(file=sys.stdout, highlight=False)
     console.print()
     console.print(table)
     console.print()
-    if values:
+    if trained.searched:
         console.print(searched)
         console.print()
     # Plain lines: a path must not be wrapped, or it cannot be copied.
@@ -60,29 +58,6 @@ def read_metrics() -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Mistake(f"{_METRICS}: not a mapping; run `dvc repro evaluate` again")
     return content
-
-
-def read_best() -> dict[str, Any]:
-    """The values that the search found, as a tree; {} where there was no search."""
-    return params.read_mapping(paths.BEST) if paths.BEST.is_file() else {}
-
-
-def searched_values(chosen: Params, best: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """(key, value in params.yaml, value found) of everything best.yaml sets; '=' where both are the same."""
-    before = _flat(chosen.model_dump())
-    for name, after in _flat(best).items():
-        old = before.get(name)
-        yield name, _shown(old), "=" if after == old else _shown(after)
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _shown(value: Any) -> str:

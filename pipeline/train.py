@@ -14,6 +14,8 @@ from pipeline.figures import learning_curves, read_learning_curves
 from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit
 from pipeline.params import Params, read_mapping
 from pipeline.tracking import Run, open_run
+from pipeline.training_parameters import FILE as PARAMETERS
+from pipeline.training_parameters import training_parameters
 
 CURVES = "learning_curves.csv"
 EXAMPLES = 4  # images in the logged model's input example
@@ -36,7 +38,9 @@ def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted
 
 
 def run(params: Params) -> None:
-    params = params.overlaid(read_mapping(paths.BEST))
+    best_values = read_mapping(paths.BEST)
+    parameters = training_parameters(params, best_values)
+    params = params.overlaid(best_values)
     data = TrainingData.open()
     inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
     with open_run("train", params, inputs=inputs, outputs=[paths.MODEL]) as tracked:
@@ -46,6 +50,8 @@ def run(params: Params) -> None:
             raise _mistake(error, params, data, tracked) from None
         with paths.replacing(paths.MODEL) as (folder,):
             write_model(folder, params, data, fitted)
+            (folder / PARAMETERS.name).write_text(parameters.to_json(), encoding="utf-8")
+        tracked.log_artifact(PARAMETERS)
         tracked.log_artifact(paths.MODEL / CURVES)
         tracked.log_artifact(paths.MODEL / "learning_curves.png")
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])

@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "pipeline.figures": 1,
     "pipeline.report": 1,
     "pipeline.tracking": 1,
+    "pipeline.training_parameters": 1,
     "pipeline.fit": 2,
     "pipeline.source": 2,
     "pipeline.prepare": 2,
@@ -263,10 +264,7 @@ READS = {
     "augment": ("seed", "augment"),
     "search": ("seed", "augment", "model", "loss", "regularization", "optimizer", "schedule", "train", "search"),
     "train": ("seed", "augment", "model", "loss", "regularization", "optimizer", "schedule", "train"),
-    "evaluate": (
-        "seed", "data", "augment", "model", "loss", "regularization", "optimizer", "schedule", "train", "search",
-        "evaluate",
-    ),
+    "evaluate": ("data.source", "data.path", "train.threads", "train.accelerator", "evaluate"),
 }  # fmt: skip
 
 

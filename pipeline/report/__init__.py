@@ -16,6 +16,7 @@ from pipeline import figures
 from pipeline.data.text import shown
 from pipeline.figures import Mistaken
 from pipeline.metrics import Evaluation
+from pipeline.training_parameters import Searched
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,6 @@ class Picture:
 
     light: bytes
     dark: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Searched:
-    """A value the search was free to choose."""
-
-    name: str
-    before: Any  # in params.yaml
-    chosen: Any
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ def make_project(folder: Path) -> Path:
     (model / "learning_curves.csv").write_text(
         "epoch,step,train_loss,train_accuracy,val_loss,val_accuracy,lr\n1,10,1.0,0.5,1.1,0.4,0.1\n2,20,0.6,0.8,0.7,0.7,0.0\n"
     )
-    best = folder / paths.BEST
-    best.parent.mkdir(parents=True)
-    best.write_text("optimizer:\n  lr: 0.0625\n")
+    (model / "parameters.json").write_text(
+        '{"in_force": {"model.name": "linear", "optimizer.lr": 0.0625}, "searched": [["optimizer.lr", 0.1, 0.0625]]}'
+    )
     return folder
 
 
@@ -162,7 +162,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_all_outputs_are_there_and_nothing_else(finished: tuple[Path, Recorder]):
     folder = finished[0] / paths.EVALUATION
     assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
-    assert sorted(path.name for path in folder.parent.iterdir()) == ["evaluation", "model", "search"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["evaluation", "model"]
 
 
 def test_metrics_are_those_of_the_model_on_each_split(finished: tuple[Path, Recorder], expected: dict[str, Any]):
@@ -223,7 +223,7 @@ def test_the_run_is_tracked_with_its_inputs_and_figures(finished: tuple[Path, Re
     folder, recorder = finished
     written = json.loads((folder / paths.EVALUATION / "metrics.json").read_text())
     assert recorder.stages == ["evaluate"]
-    assert set(recorder.inputs) == {paths.MODEL, paths.BEST, paths.PREPARED, paths.TEST}
+    assert set(recorder.inputs) == {paths.MODEL, paths.PREPARED, paths.TEST}
     assert recorder.outputs == (paths.EVALUATION,)
     assert recorder.artifacts == [paths.EVALUATION]
     assert recorder.steps == {20}
@@ -275,7 +275,7 @@ def test_as_many_mistakes_as_asked_for_the_worst_first(project: Path, expected: 
 
 
 def test_no_search_is_said(project: Path):
-    (project / paths.BEST).write_text("{}\n")
+    (project / paths.MODEL / "parameters.json").write_text('{"in_force": {"model.name": "linear"}, "searched": []}')
     run_in(project)
     assert "No search" in (project / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
 
@@ -283,7 +283,7 @@ def test_no_search_is_said(project: Path):
 def test_of_a_folder_the_page_names_the_last_part_only(project: Path):
     run_in(project, {"data": {"source": "folder", "path": "/home/someone/secret place/flowers"}})
     html = (project / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
-    assert "convnet on flowers" in html
+    assert "linear on flowers" in html
     assert "someone" not in html
 
 
@@ -356,10 +356,11 @@ BREAKAGES: dict[str, tuple[Any, str]] = {
     ),
     "no curves": (lambda p: (p / "artifacts/model/learning_curves.csv").unlink(), "learning_curves.csv: not found"),
     "cut curves": (lambda p: _shorten(p / "artifacts/model/learning_curves.csv"), "learning_curves.csv: needs"),
-    "no search result": (lambda p: (p / "artifacts/search/best.yaml").unlink(), "best.yaml: not found"),
-    "a search result of another tree": (
-        lambda p: (p / "artifacts/search/best.yaml").write_text("optimizer:\n  speed: 3\n"),
-        "speed",
+    "no parameters": (lambda p: (p / "artifacts/model/parameters.json").unlink(), "parameters.json: not found"),
+    "cut parameters": (lambda p: _shorten(p / "artifacts/model/parameters.json"), "parameters.json: damaged"),
+    "other parameters": (
+        lambda p: (p / "artifacts/model/parameters.json").write_text("{}"),
+        "parameters.json: damaged",
     ),
     "no report of prepare": (lambda p: (p / "data/prepared/report.json").unlink(), "report.json"),
     "no contact sheet": (lambda p: (p / "data/prepared/contact_sheet.png").unlink(), "contact_sheet.png"),

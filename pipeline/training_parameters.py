@@ -1,0 +1,71 @@
+"""What a model was trained with: written by train beside the weights, read by evaluate and the summary.
+
+It stands with the model and not only in params.yaml, so that whoever shows it depends on the model alone, and shows
+what was in force when it was trained.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import paths
+from pipeline.errors import Mistake
+from pipeline.params import Params, is_operational, leaves
+
+FILE = paths.MODEL / "parameters.json"
+_NOT_OF_TRAINING = ("data", "search", "evaluate", "tracking")  # sections; data counts through data/prepared
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A key that the search set."""
+
+    name: str
+    before: Any  # in params.yaml
+    chosen: Any
+
+
+@dataclass(frozen=True)
+class TrainingParameters:
+    """The keys in force, by dotted path, and those of them that the search set."""
+
+    in_force: Mapping[str, Any]
+    searched: tuple[Searched, ...]
+
+    def to_json(self) -> str:
+        searched = [[item.name, item.before, item.chosen] for item in self.searched]
+        return json.dumps({"in_force": dict(self.in_force), "searched": searched}, indent=1) + "\n"
+
+
+def training_parameters(own: Params, best: Mapping[str, Any]) -> TrainingParameters:
+    """Of params.yaml's own values with the search's `best` laid over them."""
+    operational = {".".join(path) for path, field in leaves() if is_operational(field)}
+    in_force = {
+        key: value
+        for key, value in own.overlaid(best).flat().items()
+        if key.split(".")[0] not in _NOT_OF_TRAINING and key not in operational
+    }
+    before = own.flat()
+    return TrainingParameters(in_force, tuple(Searched(name, before.get(name), v) for name, v in _flattened(best)))
+
+
+def read_training_parameters() -> TrainingParameters:
+    """What train wrote. Raises Mistake where it is missing or damaged."""
+    remedy = "`dvc repro --force train` makes it again"
+    try:
+        content = json.loads(FILE.read_text(encoding="utf-8"))
+        searched = tuple(Searched(name, before, chosen) for name, before, chosen in content["searched"])
+        return TrainingParameters(dict(content["in_force"]), searched)
+    except FileNotFoundError:
+        raise Mistake(f"{FILE}: not found; {remedy}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Mistake(f"{FILE}: damaged ({error}); {remedy}") from None
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
