@@ -376,4 +376,4 @@ def test_bad_input_is_named_and_the_old_outputs_stay(project: Path, name: str):
         run_in(project)
     assert said in str(caught.value)
     assert {path.name: path.read_bytes() for path in (project / paths.EVALUATION).iterdir()} == before
-    assert len(list((project / "artifacts").iterdir())) == 3  # no scratch folder is left
+    assert len(list((project / "artifacts").iterdir())) == 2  # no scratch folder is left
