@@ -1,7 +1,6 @@
 """`retrace check`: what can be said before a run: what is wrong, what will be skipped, how long it will take."""
 
 import math
-import os
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pipeline import params, paths
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import TEST, VALIDATION
 from pipeline.errors import Mistake
+from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
 
 _MEASURE_SECONDS = 0.7
@@ -59,7 +59,7 @@ def notices(chosen: Params) -> list[str]:
         lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
     if chosen.search.trials == 1:
         lines.append("search.trials: 1 tries params.yaml's own values only")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if chosen.train.threads > cores:
         lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")
     return lines
@@ -161,7 +161,12 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     from models.networks.shape import ImageTooSmallError, Shape
 
     size, channels = chosen.data.resolved_image_size, chosen.data.resolved_channels
-    device = _device(chosen.train.accelerator)
+    device = torch_device(chosen.train.accelerator)
+    if device is None:
+        raise Mistake(
+            f"{paths.PARAMS}: train.accelerator: {chosen.train.accelerator} is not to be had with this torch on this"
+            " machine; `retrace doctor` says more; cpu and auto work here"
+        )
     torch.set_num_threads(chosen.train.threads)
     torch.manual_seed(chosen.seed)
     try:
@@ -193,21 +198,6 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
         taken.append(time.perf_counter() - begun)
     timed = sorted(taken[_FIRST_STEPS:] or taken)
     return timed[len(timed) // 2], len(timed), device, parameters
-
-
-def _device(accelerator: str) -> str:
-    import torch
-
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "cuda"
-    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        return "mps"
-    if accelerator in ("gpu", "mps"):
-        raise Mistake(
-            f"{paths.PARAMS}: train.accelerator: {accelerator} is not to be had with this torch on this machine;"
-            " `retrace doctor` says more; cpu and auto work here"
-        )
-    return "cpu"
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from typing import Literal
 
 from pipeline import params, paths
 from pipeline.errors import ExitStatus, Mistake
+from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
+from pipeline.tracking import lineage
 
 _CONSTRAINTS = Path("constraints.txt")
 _ANSWER_SECONDS = 3.0  # a tracking server that is there answers its health page at once
@@ -120,11 +121,6 @@ def _normalised(name: str) -> str:
 # --- machine ----------------------------------------------------------------------------------------------------------
 
 
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def processor(chosen: Params | None) -> Iterator[Finding]:
     import torch
 
@@ -168,9 +164,7 @@ def accelerator(chosen: Params | None) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("ok", "accelerator", "none; training runs on the processor")
-    available = {"cpu", "auto"} | ({"gpu"} if torch.cuda.is_available() else set())
-    available |= {"mps", "gpu"} if torch.backends.mps.is_available() else set()
-    if asked not in available:
+    if torch_device(asked) is None:
         yield Finding(
             "wrong", "accelerator", f"train.accelerator is {asked}, which is not here", "set it to auto or cpu"
         )
@@ -198,26 +192,20 @@ def git() -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("wrong", "git", "not found", "install it: DVC's experiments and every run's commit need it")
         return
-    commit = _git("rev-parse", "--short", "HEAD")
-    if commit is None:
+    tags = lineage.git_tags(Path.cwd())
+    if not tags:
         yield Finding(
             "wrong", "git", "this folder is in no git repository with a commit",
             "run `git init`, add and commit: runs carry their commit, and `dvc exp` needs one",
         )  # fmt: skip
         return
-    changed = len((_git("status", "--porcelain") or "").splitlines())
-    text = f"at {commit}"
-    if changed:
-        yield Finding(
-            "note", "git", f"{text}, {changed} files not committed", "runs are tagged as made from changed code"
-        )
+    text = f"at {tags['retrace.commit'][:10]}"
+    if tags["retrace.dirty"] == "false":
+        yield Finding("ok", "git", f"{text}, no tracked file differs from it")
     else:
-        yield Finding("ok", "git", f"{text}, nothing uncommitted")
-
-
-def _git(*arguments: str) -> str | None:
-    result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
+        yield Finding(
+            "note", "git", f"{text}, tracked files differ from it", "runs are tagged as made from changed code"
+        )
 
 
 def dvc() -> Iterator[Finding]:
@@ -237,18 +225,17 @@ def dvc() -> Iterator[Finding]:
     locked = Path("dvc.lock").is_file()
     text = f"{len(stages)} stages, cache in {cache}, {'has been run here' if locked else 'not run yet'}"
     yield Finding("ok", "dvc", text)
-    if locked and _git("check-ignore", "-q", "dvc.lock") is not None:
+    if locked and lineage.git(Path.cwd(), "check-ignore", "-q", "dvc.lock") is not None:
         yield Finding(
             "wrong", "dvc", "dvc.lock is ignored by git, which stops `dvc repro`", "remove it from .gitignore"
         )
     python = shutil.which("python")
-    if python is None or Path(python).resolve().parent != Path(sys.executable).resolve().parent:
-        same = python is not None and Path(python).parent == Path(sys.executable).parent
-        if not same:
-            yield Finding(
-                "wrong", "dvc", f"stages would run {python or 'no python at all'}, not {sys.executable}",
-                "activate the environment (`. .venv/bin/activate`) before calling dvc, or use make",
-            )  # fmt: skip
+    # The folders alone are resolved: the pythons of two environments are links to the same one.
+    if python is None or Path(python).parent.resolve() != Path(sys.executable).parent.resolve():
+        yield Finding(
+            "wrong", "dvc", f"stages would run {python or 'no python at all'}, not {sys.executable}",
+            "activate the environment (`. .venv/bin/activate`) before calling dvc, or use make",
+        )  # fmt: skip
 
 
 # --- tracking ---------------------------------------------------------------------------------------------------------
@@ -277,14 +264,18 @@ def tracking(chosen: Params | None) -> Iterator[Finding]:
 
 def _unanswered(uri: str) -> str:
     """Why the server's health page cannot be had, or ''."""
+    import http.client
     import urllib.error
+    import urllib.parse
     import urllib.request
 
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS):
+        parts = urllib.parse.urlsplit(f"{uri.rstrip('/')}/health")
+        address = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()  # urllib takes no user:password@
+        with urllib.request.urlopen(address, timeout=_ANSWER_SECONDS):
             return ""
     except urllib.error.HTTPError as error:
         # A server that wants a password is there.
         return "" if error.code in (401, 403) else f"answers {error.code}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return f"no answer ({getattr(error, 'reason', error)})"

@@ -23,14 +23,22 @@ def ui(port: int) -> int:
             probe.bind((HOST, port))
         except OSError as error:
             raise Mistake(f"port {port}: {error.strerror}; choose another: retrace ui --port {port + 1}") from None
-    command = server_command(target.uri, target.artifact_root, port)
+    command = [sys.executable, *server_arguments(port)]
     print(f"http://{HOST}:{port} (experiment {target.experiment}); Ctrl-C ends it", flush=True)
-    # MLflow's job runners serve its language-model features: five idle processes here.
-    environment = {**os.environ, **ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    os.execve(sys.executable, command, environment)  # the signals of the terminal reach it directly
+    # the signals of the terminal reach it directly
+    os.execve(sys.executable, command, {**os.environ, **server_environment(target.uri, target.artifact_root)})
 
 
-def server_command(uri: str, artifact_root: str, port: int) -> list[str]:
+def server_arguments(port: int) -> list[str]:
     """The server's command line: one worker is enough for one person."""
-    where = ["--backend-store-uri", uri, "--default-artifact-root", artifact_root]
-    return [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1", *where]
+    return ["-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+
+
+def server_environment(uri: str, artifact_root: str) -> dict[str, str]:
+    """Where the runs are: not on the command line, which every user of a machine can read, passwords included."""
+    return {
+        **ENVIRONMENT,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifact_root,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its language-model features: five idle processes here
+    }

@@ -21,6 +21,7 @@ FLOORS: dict[str, int] = {
     "models": 0,
     "pipeline": 0,
     "pipeline.errors": 0,
+    "pipeline.machine": 0,
     "pipeline.paths": 0,
     "pipeline.seeding": 0,
     "pipeline.params": 1,

@@ -34,11 +34,11 @@ def sha256(path: Path) -> str:
 
 def git_tags(folder: Path) -> dict[str, str]:
     """The commit that is checked out and whether the tracked files differ from it; empty without git or a commit."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = git(folder, "rev-parse", "HEAD")
     if not commit:
         return {}
     # dvc.lock changes with every stage: it is a result of the run, not a part of its code
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
+    changes = git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)dvc.lock")
     return {
         "mlflow.source.git.commit": commit,
         "retrace.commit": commit,
@@ -46,7 +46,8 @@ def git_tags(folder: Path) -> dict[str, str]:
     }
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git answers; None where it fails, is not there, or does not answer in time."""
     command = ["git", "-c", "core.fsmonitor=false", *arguments]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # never hold the index lock against the user's own git
     try:

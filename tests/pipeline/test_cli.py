@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -246,6 +249,12 @@ def test_doctor_asks_the_tracking_server(shipped: Params, server: str, monkeypat
     [(mark, text)] = findings(doctor.tracking(shipped))
     assert mark == "wrong"
     assert "answers 500" in text
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.replace("//", "//user:secret@"))
+    [(mark, text)] = findings(doctor.tracking(shipped))
+    assert (mark, "secret" in text) == ("ok", False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@tracking.invalid")
+    [(mark, text)] = findings(doctor.tracking(shipped))
+    assert (mark, "secret" in text) == ("wrong", False)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"http://user:secret@127.0.0.1:{free.getsockname()[1]}"
@@ -276,9 +285,13 @@ def test_the_lock_is_complete_and_fits_every_machine() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     direct = re.findall(r'^  "([A-Za-z0-9._-]+)[>=]=[^"]*",\s+# (.*)$', project, flags=re.MULTILINE)
     assert len(direct) > 20
+    modules = {"pillow": "PIL", "scikit-learn": "sklearn", "ruamel.yaml": "ruamel"}
     for name, needed_by in direct:
         assert re.sub(r"[-_.]+", "-", name).lower() in pins
-        assert needed_by
+        for place in re.findall(r"(?:models|pipeline)/[\w/.]*", needed_by):
+            files = [ROOT / place] if (ROOT / place).is_file() else [*(ROOT / place).rglob("*.py")]
+            text = "".join(file.read_text(encoding="utf-8") for file in files)
+            assert modules.get(name, name.replace("-", "_")) in text, f"pyproject.toml: {place} does not use {name}"
 
 
 def test_doctor_on_a_folder_that_is_no_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,6 +303,30 @@ def test_doctor_on_a_folder_that_is_no_repository(tmp_path: Path, monkeypatch: p
     assert (mark, "no DVC repository" in text) == ("wrong", True)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert findings(doctor.git())[0][1].startswith("not found")
+
+
+def test_doctor_says_when_dvc_would_run_another_python(
+    clone: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An environment that is not activated: its python and the one on the PATH are links to the same file."""
+    monkeypatch.chdir(clone())
+    assert [mark for mark, _ in findings(doctor.dvc())] == ["ok"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "python").symlink_to(Path(sys.executable).resolve())
+    monkeypatch.setenv("PATH", str(other), prepend=os.pathsep)
+    assert ("wrong", True) in [(mark, str(other) in text) for mark, text in findings(doctor.dvc())]
+
+
+def test_doctor_says_that_runs_would_be_tagged_as_made_from_changed_code(
+    clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = clone()
+    monkeypatch.chdir(folder)
+    (folder / "note.txt").write_text("not tracked: no part of the code")
+    assert [mark for mark, _ in findings(doctor.git())] == ["ok"]
+    changed(folder, ("seed: 0 ", "seed: 1 "))
+    assert [mark for mark, _ in findings(doctor.git())] == ["note"]
 
 
 def test_doctor_on_a_full_disk_and_a_machine_with_fewer_cores(shipped: Params, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,10 +405,57 @@ def test_summary_shows_missing_figures_as_a_dash(bare: Path, shipped: Params) ->
 
 
 def test_the_ui_binds_to_this_machine_alone() -> None:
-    command = ui.server_command("sqlite:////x/mlflow.db", "file:///x/mlartifacts", 5001)
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--backend-store-uri") + 1] == "sqlite:////x/mlflow.db"
-    assert command[command.index("--port") + 1] == "5001"
+    words = ui.server_arguments(5001)
+    assert words[words.index("--host") + 1] == "127.0.0.1"
+    assert words[words.index("--port") + 1] == "5001"
+
+
+def test_the_ui_keeps_passwords_off_its_command_line(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user of a machine can list command lines."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@localhost/runs")
+    started: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda file, words, environment: started.append((words, environment)))
+    assert cli.main(["ui", "--port", str(free_port())]) == 0
+    [(words, environment)] = started
+    assert "secret" not in " ".join(words)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://user:secret@localhost/runs"
+
+
+@pytest.mark.long
+def test_the_ui_serves_the_projects_own_runs(bare: Path) -> None:
+    """The server that runs in the end, asked for the experiment that is in the project's database."""
+    import mlflow
+
+    mlflow.MlflowClient(f"sqlite:///{bare}/mlflow.db").create_experiment("found")
+    port = free_port()
+    code = "import sys; from pipeline.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "ui", "--port", str(port)], cwd=bare, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health")
+        assert mlflow.MlflowClient(f"http://127.0.0.1:{port}").get_experiment_by_name("found") is not None
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind((ui.HOST, 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for(address: str, seconds: float = 60.0) -> None:
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=2).close()
+            return
+        except OSError:
+            assert time.monotonic() < limit, f"{address}: no answer"
+            time.sleep(0.2)
 
 
 def test_the_ui_says_that_a_port_is_taken(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:

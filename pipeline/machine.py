@@ -1,0 +1,19 @@
+"""What this machine has to work with."""
+
+import os
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def torch_device(accelerator: str) -> str | None:
+    """What train.accelerator means here: "cuda", "mps" or "cpu"; None for one that is not to be had."""
+    import torch
+
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "cuda"
+    if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu" if accelerator in ("auto", "cpu") else None
