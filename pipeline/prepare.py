@@ -165,6 +165,8 @@ def _write(folder: Path, test_folder: Path, images: NDArray[np.uint8], prepared:
 def run(params: Params) -> None:
     listing = listings.read(paths.SOURCE)
     size, channels = params.data.resolved_image_size, params.data.resolved_channels
+    if listing.source != params.data.source:
+        raise Mistake(f"{paths.SOURCE}: lists {listing.source}, but data.source is {params.data.source}; `dvc repro`")
     source = open_source(params.data.source, params.data.path, paths.root())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (

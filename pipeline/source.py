@@ -18,6 +18,7 @@ from pipeline import paths
 from pipeline.data.listing import Item, Listing
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Found, Scan, Source
+from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def listed(kind: str, source: Source, scan: Scan, known: Mapping[str, list[Any]]
     """The listing of a scan, and the hashes to remember: path -> [size, mtime, ctime, inode, sha256].
 
     known: the remembered hashes of an earlier run. A file is read unless its stamp is as remembered.
-    Raises OSError for a file that is there and cannot be read.
+    Raises OSError for a file that is there and cannot be read, Mistake for one that has gone since the scan.
     """
     remembered: dict[str, Any] = {}
     items = []
@@ -49,7 +50,10 @@ def listed(kind: str, source: Source, scan: Scan, known: Mapping[str, list[Any]]
             remembered[found.path] = entry
         else:
             start = time.time_ns()
-            content = source.read(found.path)
+            try:
+                content = source.read(found.path)
+            except FileNotFoundError:
+                raise Mistake(f"{source.place}: {shown(found.path)}: gone while it was listed; run again") from None
             size, digest = len(content), hashlib.sha256(content).hexdigest()
             if size == found.stamp.size and not _is_racy(found, start):
                 remembered[found.path] = [*found.stamp, digest]

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import paths, prepare, source, tracking
+from pipeline import paths, prepare, source, stage, tracking
 from pipeline.data import decoding, listing
 from pipeline.data.sources import open_source
 from pipeline.data.store import open_split, read_classes
-from pipeline.errors import Mistake
+from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params, load
+from pipeline.tracking import open_run as tracking_open_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -162,6 +163,13 @@ def test_a_file_changed_since_it_was_listed(recorder: Recorder, change: str) -> 
     assert not paths.PREPARED.exists()
 
 
+def test_a_listing_of_another_source(recorder: Recorder) -> None:
+    source.run(load())
+    digits = load().overlaid({"data": {"source": "digits", "path": None}})
+    with pytest.raises(Mistake, match=r"data/source\.json: lists folder, but data\.source is digits; `dvc repro`"):
+        prepare.run(digits)
+
+
 def test_too_few_images_to_split(recorder: Recorder) -> None:
     picture("raw/bird/1.png", 1)
     with pytest.raises(Mistake, match="class bird: 1 readable image, at least 3 needed"):
@@ -187,15 +195,44 @@ def test_given_splits_and_leaks_between_them(recorder: Recorder) -> None:
     assert all(name.startswith("test/") for name in open_split(paths.TEST).paths())
 
 
-def test_an_output_folder_that_is_a_file(recorder: Recorder) -> None:
-    params = both_stages()
-    shutil.rmtree("data/prepared")
-    listed = paths.SOURCE.read_bytes()
+@pytest.mark.parametrize("place", ["data/prepared", "data/test", ".retrace"])
+def test_a_file_in_the_way_of_an_output_is_named_and_kept(
+    recorder: Recorder, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source.run(load())
+    if Path(place).is_dir():
+        shutil.rmtree(place)
+    Path(place).write_text("mine")
+    monkeypatch.setattr(prepare, "open_run", tracking_open_run)
+    assert stage.main(prepare.run) == ExitStatus.MISTAKE
+    said = capsys.readouterr().err
+    assert f"{place}: in the way" in said
+    assert "Traceback" not in said
+    assert Path(place).read_text() == "mine"
+    assert not [entry.name for entry in Path("data").iterdir() if entry.name.endswith(".tmp")]
+
+
+def test_a_place_that_cannot_be_written_to(recorder: Recorder) -> None:
+    """On a real file system that is mounted read-only: permissions alone do not hold back root."""
+    source.run(load())
+    shutil.copytree("data", "only")
     shutil.rmtree("data")
-    Path("data").write_bytes(listed)
-    with pytest.raises((Mistake, OSError)):
-        prepare.run(params)
-    assert Path("data").read_bytes() == listed
+    mounted = "mount --bind only only && mount -o remount,ro,bind only && ln -s only data"
+    done = in_own_namespace(f"{mounted} && {sys.executable} -m pipeline.prepare")
+    assert done.returncode == 2, done.stderr
+    assert "not permitted" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [entry.name for entry in Path("only").iterdir()] == ["source.json"]
+
+
+def in_own_namespace(script: str) -> subprocess.CompletedProcess[str]:
+    """A shell script that may mount file systems, which nobody else sees."""
+    enter = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
+    Path("mounted").mkdir()
+    if shutil.which("unshare") is None or subprocess.run([*enter, "mount", "-t", "tmpfs", "x", "mounted"]).returncode:
+        pytest.skip("no file system can be mounted here")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True, env=environment, timeout=120)
 
 
 def test_a_full_disk_is_a_mistake_and_leaves_nothing(recorder: Recorder) -> None:
@@ -208,11 +245,7 @@ def test_a_full_disk_is_a_mistake_and_leaves_nothing(recorder: Recorder) -> None
     shutil.copy(paths.SOURCE, "data.json")
     shutil.rmtree("data")
     Path("small").mkdir()
-    enter = ["unshare", "--mount", "--map-root-user"] if os.geteuid() else ["unshare", "--mount"]
-    if shutil.which("unshare") is None or subprocess.run([*enter, "mount", "-t", "tmpfs", "x", "small"]).returncode:
-        pytest.skip("no file system can be mounted here")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*enter, "sh", "-c", script], capture_output=True, text=True, env=environment)
+    done = in_own_namespace(script)
     assert done.returncode == 2, done.stderr
     assert "no space left on the disk" in done.stderr
     assert "Traceback" not in done.stderr

@@ -176,6 +176,29 @@ def test_missing_folder_is_a_mistake_with_nothing_written(recorder: Recorder) ->
     assert recorder.runs == []
 
 
+def test_a_file_that_vanishes_while_it_is_listed(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Folder.scan
+
+    def scan(self: Folder) -> Any:
+        found = plain(self)
+        os.unlink("raw/b/1.png")
+        return found
+
+    monkeypatch.setattr(Folder, "scan", scan)
+    with pytest.raises(Mistake, match=r"b/1\.png: gone while it was listed; run again"):
+        source.run(loaded())
+    assert not paths.SOURCE.exists()
+
+
+def test_a_file_that_would_fill_the_memory_is_not_opened(recorder: Recorder) -> None:
+    with open("raw/a/backup.img", "wb") as stream:
+        stream.truncate(5 << 30)  # takes no room on the disk
+    source.run(loaded())
+    bad = {item.path: item.problem for item in listing.read(paths.SOURCE).items if item.problem}
+    assert list(bad) == ["a/backup.img"]
+    assert "not opened" in str(bad["a/backup.img"])
+
+
 def test_relative_paths_are_the_roots_in_a_temporary_folder(
     recorder: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

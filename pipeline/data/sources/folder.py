@@ -28,6 +28,9 @@ _NO_IMAGE_NAMES = (
 )
 _NO_IMAGE = frozenset(_NO_IMAGE_NAMES.split())
 
+# A larger file would fill the memory before it shows that it is no image.
+_MOST_BYTES = 1 << 30
+
 
 class Folder:
     """Image files below a folder. Symbolic links are followed; links that loop are told from those that do not."""
@@ -180,7 +183,8 @@ class _Walk:
                             self.ignored.append((path, "neither a file nor a folder"))
                             continue
                         stamp = Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-                        yield Found(path, stamp, label, split)
+                        large = f"{status.st_size} bytes, more than {_MOST_BYTES}: not opened"
+                        yield Found(path, stamp, label, split, large if status.st_size > _MOST_BYTES else None)
         finally:
             os.close(descriptor)
         for path in sorted(deeper):

@@ -134,6 +134,11 @@ def test_a_relative_path_is_the_projects(tmp_path: Path) -> None:
     assert len(open_source("folder", "pictures", tmp_path).scan().found) == 2
 
 
+def test_the_home_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"data\.path: ~no-such-user/x: .*; write the whole path in params\.yaml"):
+        open_source("folder", "~no-such-user/x", tmp_path)
+
+
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "pictures", "a/1.png", "b/1.png")
     monkeypatch.setenv("HOME", str(tmp_path))
