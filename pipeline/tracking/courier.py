@@ -107,13 +107,18 @@ def _first_line(error: Exception) -> str:
     return redacted((str(error).strip().splitlines() or [type(error).__name__])[0][:500])
 
 
+def _unsent(runs: Path) -> set[str]:
+    """The keys of what is left to send. A run that died before its start was on the disk left nothing to send."""
+    return {path.name for path in spool.spools(runs) if not is_sent(path) and start_of(path) is not None}
+
+
 def sync(params: Params, folder: Path | None = None) -> Summary:
     """Send every run that is not sent yet, here and now; `folder`: runs brought from another machine.
 
     Runs that a living process still writes are brought up to date and stay listed as left.
     """
     runs = folder or runs_folder()
-    before = {path.name for path in spool.spools(runs) if not is_sent(path)}
+    before = _unsent(runs)
     reasons: list[str] = []
     courier = Courier(destination(params), log)
     for attempt in range(LAST_ATTEMPTS):
@@ -123,7 +128,7 @@ def sync(params: Params, folder: Path | None = None) -> Summary:
         except Unanswered as error:
             reasons.append(str(error))
             time.sleep(FIRST_PAUSE_SECONDS * 2**attempt)
-    left = {path.name for path in spool.spools(runs) if not is_sent(path)}
+    left = _unsent(runs)
     return Summary(
         sent=sorted(before - left),
         left=sorted(left - set(courier.refused)),

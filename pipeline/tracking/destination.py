@@ -38,7 +38,7 @@ class Destination:
 
     @property
     def shown(self) -> str:
-        """The address without its password, for people and logs."""
+        """The address without what it may hold of secrets, for people and logs."""
         return redacted(self.uri)
 
     @property
@@ -48,8 +48,9 @@ class Destination:
 
 
 def redacted(text: str) -> str:
-    """A text without the passwords of the addresses in it."""
-    return re.sub(r"(://[^/@:\s]*):[^/@\s]*@", r"\1:***@", text)
+    """A text without the users, passwords and tokens of the addresses in it."""
+    text = re.sub(r"(://)[^/\s]\S*@", r"\1***@", text)  # to the last @: people do not escape their passwords
+    return re.sub(r"(?i)([?&][^=&\s]*(?:passw|pwd|token|secret|key)[^=&\s]*=)[^&\s]*", r"\1***", text)
 
 
 def resolve_tracking(params: Params) -> tuple[str, Path | None]:

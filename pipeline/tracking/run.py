@@ -15,7 +15,7 @@ from pipeline import paths
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking import lineage, spool
-from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
+from pipeline.tracking.destination import ENVIRONMENT, Destination, destination, redacted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +154,7 @@ def _recorded(
                 "key": key,
                 "parent": parent,
                 "session": session,
-                "params": {path: _text(value) for path, value in params.flat().items()},
+                "params": {path: redacted(_text(value)) for path, value in params.flat().items()},  # tracking.uri
                 "tags": {"retrace.stage": stage, "retrace.key": key, **tags},
                 "datasets": dict(datasets or {}),
                 "time": spool.milliseconds(),

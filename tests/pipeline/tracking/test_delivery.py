@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import Mistake
 from pipeline.tracking import open_run, resolve_tracking, spool, sync
 from pipeline.tracking.delivery import SENT
+from pipeline.tracking.destination import redacted
 from pipeline.tracking.run import runs_folder
 
 
@@ -238,7 +239,8 @@ def test_nobody_answers_and_later_somebody_does(project, chosen, environment, ca
     said = capfd.readouterr().err
     assert said.count("\n") == 1
     assert "127.0.0.1:9 has not taken everything" in said
-    assert "secret" not in said + (project / ".retrace" / "sender.log").read_text()
+    written = [file.read_text() for file in (project / ".retrace").rglob("*") if file.is_file()]
+    assert "secret" not in said + "".join(written)  # the parameter tracking.uri is in the spool, and then in MLflow
     assert "Traceback" not in said
     somebody = chosen()
     assert len(sync(somebody).sent) == 1
@@ -254,6 +256,15 @@ def test_a_refusal_is_said_once_and_does_not_stop_the_others(project, quick):
         run.set_tags({"": "a tag without a name is refused"})
     summary = sync(quick)
     assert (len(summary.sent), len(summary.refused), len(summary.reasons)) == (1, 1, 1), summary
+
+
+@pytest.mark.parametrize("content", [b"", b'{"type":"start","stage":"tr'])
+def test_a_run_that_died_before_its_start_was_written_is_nothing_to_send(project, quick, content):
+    folder = runs_folder() / "torn"
+    folder.mkdir(parents=True)
+    (folder / spool.EVENTS).write_bytes(content)
+    summary = sync(quick)
+    assert (summary.sent, summary.left, summary.refused) == ([], [], [])
 
 
 def test_two_senders_and_an_empty_database(project, quick, environment):
@@ -276,6 +287,24 @@ def test_two_senders_and_an_empty_database(project, quick, environment):
     for run in runs.values():
         assert run.info.status == "FINISHED"
         assert Counter(step for step, _, _ in points(client, run, "a")) == Counter(range(20))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:secret@host:1/x", "http://***@host:1/x"),
+        ("postgresql://user:p@ss/w:ord@host/db", "postgresql://***@host/db"),
+        ("https://token@host", "https://***@host"),
+        (
+            "postgresql://host/db?user=u&password=secret&sslmode=off",
+            "postgresql://host/db?user=u&password=***&sslmode=off",
+        ),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://host:5000", "http://host:5000"),
+    ],
+)
+def test_addresses_are_shown_without_their_secrets(text, shown):
+    assert redacted(f"before {text} after") == f"before {shown} after"
 
 
 def test_addresses(project, chosen, monkeypatch):
