@@ -176,7 +176,7 @@ class Params(Settings):
 
     @property
     def space(self) -> tuple[Dimension, ...]:
-        """What the search may vary, in a fixed order, names of families first."""
+        """What the search may vary, sorted by path."""
         return space.parse(Params, self.search.space)[0]
 
 

@@ -92,6 +92,12 @@ def test_the_shipped_file_is_valid_and_keeps_its_values() -> None:
     assert (loaded.data.resolved_image_size, loaded.data.resolved_channels) == (8, 1)
 
 
+@pytest.mark.parametrize("recipe", sorted((ROOT / "docs" / "recipes").glob("*.yaml")), ids=lambda file: file.name)
+def test_recipes_are_valid(recipe: Path) -> None:
+    assert params.load(recipe).data.source == "folder"
+    assert recipe.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../params.schema.json")
+
+
 def test_every_key_has_a_comment() -> None:
     for number, line in enumerate(SHIPPED.splitlines(), 1):
         key, _, value = line.partition(":")
@@ -231,7 +237,7 @@ def test_wrong_values_are_told_with_file_line_key_and_what_is_allowed(load: Any,
     assert said.startswith(f"params.yaml:{line_of(text, path)}: {'.'.join(path)}: ")
 
 
-@pytest.mark.parametrize("path", [*LEAVES, *{path[:-1] for path in LEAVES if len(path) == 2}], ids=".".join)
+@pytest.mark.parametrize("path", [*LEAVES, *sorted({path[:-1] for path in LEAVES if len(path) == 2})], ids=".".join)
 def test_a_missing_key_is_told(load: Any, path: tuple[str, ...]) -> None:
     content = tree()
     node = content
@@ -278,7 +284,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
         "data.source: \"folders\" is not allowed; must be one of digits, folder; did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
-        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd",
+        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
         "train.epoch: unknown key; did you mean 'epochs'?",
         "search.space.optimizer.lr: empty range: low 0.9 is not below high 0.5",
