@@ -2,6 +2,8 @@
 
 import logging
 import math
+import os
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -62,10 +64,10 @@ class Fitted:
 
 
 class DivergedError(Exception):
-    """The loss became infinite or not a number. `fitted` is the best so far; None before the first validation."""
+    """A loss became infinite or not a number. `fitted` is the best so far; None before the first validation."""
 
-    def __init__(self, step: int, lr: float, loss: float, fitted: Fitted | None) -> None:
-        super().__init__(f"the training loss became {loss} at step {step}, learning rate {lr:.6g}")
+    def __init__(self, phase: str, step: int, lr: float, loss: float, fitted: Fitted | None) -> None:
+        super().__init__(f"the {phase} loss became {loss} at step {step}, learning rate {lr:.6g}")
         self.step, self.lr, self.loss, self.fitted = step, lr, loss, fitted
 
 
@@ -127,7 +129,6 @@ def fit(
     on_epoch: called with each epoch's figures; what it raises ends the training and is passed on.
     Raises DivergedError, and Mistake where the parameters cannot be used on these images or this machine.
     """
-    torch.set_num_threads(params.train.threads)
     images = Images(
         data.train,
         data.validation,
@@ -136,12 +137,13 @@ def fit(
         params.seed,
         params.train.limit_batches,
         params.train.channels_last,
+        params.train.devices,
     )
     network = initialised_network(params, data.shape)
     if params.train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     recorder = Recorder(network, run, params.tracking.log_every_steps, on_epoch)
-    callbacks: list[Callback] = [StepSeeds(params.seed), recorder]
+    callbacks: list[Callback] = [Repeatable(params.seed, params.train.threads), recorder]
     if params.train.early_stopping_epochs is not None:
         callbacks.append(EarlyStopping("val/loss", patience=params.train.early_stopping_epochs, check_finite=False))
     steps_per_epoch = len(images.train_dataloader())
@@ -151,9 +153,12 @@ def fit(
             cleanup.callback(bar.close)
             callbacks.append(bar)
         trainer = _trainer(params, SpoolLogger(run) if run is not None else None, callbacks)
-        trainer.fit(assembled(params, network, steps_per_epoch), datamodule=images)
-    if trainer.interrupted:
-        raise KeyboardInterrupt  # Lightning swallows it to end its own loops in order
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(assembled(params, network, steps_per_epoch), datamodule=images)
+        except SystemExit:  # what Lightning makes of Ctrl-C and SIGTERM, after which it ignores further ones
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
     return recorder.fitted()
 
 
@@ -161,9 +166,16 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
     """The network before its first step: a function of the seed. Raises Mistake where it does not fit the images."""
     torch.manual_seed(seeding.number(params.seed, "initialisation"))
     try:
-        return build_network(params.model.name, params.model.settings, shape, params.regularization.dropout)
+        network = build_network(params.model.name, params.model.settings, shape, params.regularization.dropout)
     except ImageTooSmallError as error:
         raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size)") from None
+    train = params.train
+    if train.batch_size < 2 * train.devices and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        raise Mistake(
+            f"params.yaml: train.batch_size: {train.batch_size} is one image a device, and {params.model.name}'s batch"
+            " normalization needs two; raise it, or use linear or mlp"
+        )
+    return network
 
 
 def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Classifier:
@@ -190,9 +202,10 @@ def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback]) -
         logging.getLogger(name).setLevel(logging.WARNING)  # `retrace doctor` tells what hardware is used
     # Lightning's own use of what torch has renamed: nothing a user could mend.
     warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    warnings.filterwarnings("ignore", r"You passed .* but AMP with fp16 is not supported on CPU")  # refused below
     train = params.train
     try:
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator=train.accelerator,
             devices=train.devices,
             strategy=train.strategy,
@@ -213,13 +226,27 @@ def _trainer(params: Params, logger: Logger | None, callbacks: list[Callback]) -
             f" precision {train.precision} cannot be used together on this machine: {error}",
             "`retrace doctor` lists what this machine has.",
         ) from None
+    if trainer.precision != train.precision:  # Lightning takes bf16-mixed for 16-mixed on a CPU
+        raise Mistake(
+            f"params.yaml: train.precision: {train.precision} cannot be had here; use {trainer.precision} or 32-true"
+        )
+    return trainer
 
 
-class StepSeeds(Callback):
-    """Dropout's numbers as a function of (seed, step): what was drawn before does not matter."""
+def is_helper() -> bool:
+    """Whether Lightning started this process, beside the stage's own, for another device: it must only fit."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
-    def __init__(self, seed: int) -> None:
+
+class Repeatable(Callback):
+    """Dropout's numbers as a function of (seed, step): what was drawn before does not matter; torch's threads."""
+
+    def __init__(self, seed: int, threads: int) -> None:
         self._seed = seed
+        self._threads = threads
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        torch.set_num_threads(self._threads)  # here: where there may be several processes, Lightning sets its own
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -236,29 +263,36 @@ class _Sums:
 
     def _clear(self) -> None:
         self._loss = 0.0
-        self._correct = 0
+        self._correct = 0.0
         self.images = 0
 
     def add(self, output: StepOutput) -> None:
         self._waiting.append((output["data_loss"], output["correct"], output["images"]))
 
-    def settle(self) -> list[tuple[float, float]]:
-        """Fetch what was added since the last time, in one transfer: mean loss and accuracy of each batch."""
+    def settle(self, trainer: lightning.Trainer | None = None) -> list[tuple[float, float]]:
+        """Fetch what was added since the last time, in one transfer: mean loss and accuracy of each batch.
+
+        With `trainer`, of the whole batch on all devices, whose shares are equal; every device must call it then, and
+        sees the same.
+        """
         if not self._waiting:
             return []
         losses, corrects, images = zip(*self._waiting, strict=True)
-        figures = torch.stack([torch.stack(losses).double(), torch.stack(corrects).double()]).tolist()
+        shares = torch.stack([torch.stack(losses), torch.stack(corrects).float()])  # 2, batches
+        if trainer is not None and trainer.world_size > 1:
+            shares = trainer.strategy.reduce(shares, reduce_op="mean")
+        figures = shares.tolist()
         self._waiting.clear()
         for loss, correct, count in zip(*figures, images, strict=True):
             self._loss += loss * count
-            self._correct += round(correct)
+            self._correct += correct
             self.images += count
         return [(loss, correct / count) for loss, correct, count in zip(*figures, images, strict=True)]
 
     def means(self, trainer: lightning.Trainer) -> tuple[float, float]:
         """Mean loss and accuracy over the phase's images, on all devices."""
         self.settle()
-        sums = [self._loss, float(self._correct), float(self.images)]
+        sums = [self._loss, self._correct, float(self.images)]
         if trainer.world_size > 1:
             total = torch.tensor(sums, dtype=torch.float64, device=trainer.strategy.root_device)
             sums = trainer.strategy.reduce(total, reduce_op="sum").tolist()
@@ -328,7 +362,9 @@ class Recorder(Callback):
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._validated = self._val.means(trainer)
-        pl_module.log("val/loss", self._validated[0], logger=False)  # what EarlyStopping reads
+        if not math.isfinite(self._validated[0]):  # the last step spoilt the weights; no later one will say so
+            raise self._diverged("validation", trainer.global_step, self._last_lr, self._validated[0])
+        pl_module.log("val/loss", self._validated[0], logger=False, sync_dist=True)  # what EarlyStopping reads
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         images = self._train.images  # of this device
@@ -363,12 +399,15 @@ class Recorder(Callback):
         if self._on_epoch is not None:
             self._on_epoch(epoch)
 
+    def _diverged(self, phase: str, step: int, lr: float, loss: float) -> DivergedError:
+        return DivergedError(phase, step, lr, loss, self.fitted() if self._best is not None else None)
+
     def _settle(self, trainer: lightning.Trainer) -> None:
         """Fetch the waiting steps' figures, log the last, and stop at the first that is not finite."""
-        figures = self._train.settle()
+        figures = self._train.settle(trainer)
         for (step, lr), (loss, _) in zip(self._rates, figures, strict=True):
             if not math.isfinite(loss):
-                raise DivergedError(step, lr, loss, self.fitted() if self._best is not None else None)
+                raise self._diverged("training", step, lr, loss)
         if not figures:
             return
         (step, lr), (loss, accuracy) = self._rates[-1], figures[-1]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
 from pipeline.errors import Mistake
-from pipeline.fit import DivergedError, Epoch, TrainingData, fit
+from pipeline.fit import DivergedError, Epoch, TrainingData, fit, initialised_network
 from pipeline.params import Dimension, Params
 from pipeline.tracking import Run, open_run
 
@@ -48,7 +49,10 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Trial]:
     from tqdm import tqdm
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trial_params = params.overlaid({"train": {"epochs": params.search.epochs or params.train.epochs}})
+    refuse_impossible_networks(params, data.shape)
+    # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
+    alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
+    trial_params = params.overlaid({"train": alone})
     study = optuna.create_study(direction="maximize", pruner=_pruner(params))
     own = own_values(params)
     if own is not None:
@@ -117,6 +121,27 @@ def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
     for dimension in dimensions_with_meaning(params):
         _put(changes, dimension.path, _suggest(asked, dimension))
     return changes
+
+
+def refuse_impossible_networks(params: Params, shape: Shape) -> None:
+    """Raises Mistake where an end of a range makes a network that these images, or batches, do not allow.
+
+    Built without memory, and before the first trial: the one that meets it may be the fiftieth.
+    """
+    import torch
+
+    for dimension in dimensions_with_meaning(params):
+        if dimension.path[0] != "model" and dimension.name != "train.batch_size":
+            continue
+        for value in dimension.choices or (dimension.low, dimension.high):
+            changes: dict[str, Any] = {}
+            _put(changes, dimension.path, value)
+            try:
+                with torch.device("meta"):
+                    initialised_network(params.overlaid(changes), shape)
+            except Mistake as mistake:
+                reaches = f"params.yaml: search.space.{dimension.name} reaches {value}; narrow it"
+                raise Mistake(*mistake.lines, reaches) from None
 
 
 def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:

@@ -24,7 +24,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def _key(seed: int, purpose: str, *counters: int) -> int:
     """64 bits that name a stream: unrelated for any two different arguments."""
-    text = repr((seed, purpose, *counters)).encode()
+    text = repr((int(seed), purpose, *map(int, counters))).encode()  # NumPy's integers have another repr
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 

@@ -5,13 +5,14 @@ import dataclasses
 import io
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from models.build import save_model
 from pipeline import paths, stage
 from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
-from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit
+from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit, is_helper
 from pipeline.params import Params, read_mapping
 from pipeline.tracking import Run, open_run
 from pipeline.training_parameters import FILE as PARAMETERS
@@ -42,6 +43,10 @@ def run(params: Params) -> None:
     parameters = training_parameters(params, best_values)
     params = params.overlaid(best_values)
     data = TrainingData.open()
+    if is_helper():
+        with suppress(DivergedError):  # the stage's own process says it
+            fit(params, data)
+        return
     inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
     with open_run("train", params, inputs=inputs, outputs=[paths.MODEL]) as tracked:
         try:

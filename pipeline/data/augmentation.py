@@ -16,9 +16,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pipeline import seeding
+from pipeline.data.store import rows_a_block
 from pipeline.params import Augment
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 POLICY = "policy.json"
@@ -35,11 +37,12 @@ class Statistics:
     eigenvectors: tuple[tuple[float, ...], ...]  # in the columns, as in AlexNet's [p1 p2 p3]
 
 
-def fit_statistics(images: NDArray[np.uint8], chunk: int = 4096) -> Statistics:
+def fit_statistics(images: NDArray[np.uint8], chunk: int | None = None) -> Statistics:
     """Mean, standard deviation and covariance eigenvectors over all pixels of images (N, H, W, C).
 
-    Sums are taken over integers, so the figures do not depend on `chunk`, which bounds the memory.
+    Sums are taken over integers, so the figures do not depend on `chunk`: how many images are in memory at a time.
     """
+    chunk = chunk or rows_a_block(images.shape[1:])
     channels = images.shape[-1]
     count = 0
     total = np.zeros(channels, dtype=np.int64)
@@ -69,7 +72,16 @@ class Maps(NamedTuple):
     geometry: "Tensor | None"  # B, 2, 3: output pixel (x, y, 1) to input pixel; None: done by copying already
     colour: "Tensor"  # C, C+1 or B, C, C+1: from pixels in [0, 255] to the network's inputs
     mixes_channels: bool  # whether `colour` is more than a factor and a shift for each channel
-    boxes: "Tensor | None"  # B, 4: top, bottom, left, right of what is set to the mean
+    boxes: "Tensor | None"  # B, 4: top, bottom, left, right of what is set to zero: with normalisation, the mean
+
+    def to(self, device: "torch.device") -> "Maps":
+        """These maps on `device`."""
+        geometry, boxes = self.geometry, self.boxes
+        if geometry is not None:
+            geometry = (geometry.float() if device.type == "mps" else geometry).to(device)  # mps has no float64
+        if boxes is not None:
+            boxes = boxes.to(device)
+        return Maps(geometry, self.colour.to(device), self.mixes_channels, boxes)
 
 
 class Policy:

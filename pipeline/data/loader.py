@@ -1,7 +1,7 @@
 """Whole batches from the packed arrays: no per-sample Python, no worker processes."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytorch_lightning as lightning
@@ -11,17 +11,26 @@ from numpy.typing import NDArray
 from pipeline import seeding
 from pipeline.data.augmentation import Maps, Policy, render
 from pipeline.data.store import Split
+from pipeline.errors import Mistake
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class RawBatch(NamedTuple):
-    """What crosses to the device: bytes, labels, and what is to be done to them there."""
+class RawBatch:
+    """What crosses to the device: bytes, labels, and what is to be done to them there.
 
-    images: "Tensor"  # B, H, W, C uint8
-    labels: "Tensor"  # B int64
-    maps: Maps
+    Not a tuple: in one, Lightning would round the maps to the network's precision, and eight bits place no pixel.
+    """
+
+    def __init__(self, images: "Tensor", labels: "Tensor", maps: Maps) -> None:
+        self.images = images  # B, H, W, C uint8
+        self.labels = labels  # B int64
+        self.maps = maps
+
+    def to(self, device: torch.device) -> "RawBatch":
+        """This batch on `device`; Lightning calls it."""
+        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device))
 
 
 class Batches:
@@ -44,9 +53,11 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """limit: at most that many batches an epoch. Raises ValueError where a device would get no image."""
+        """limit: at most that many batches an epoch. Raises Mistake where a device would get no image."""
         if batch_size < world:
-            raise ValueError(f"batch size {batch_size} is smaller than the number of devices, {world}")
+            raise Mistake(f"params.yaml: train.batch_size: {batch_size} is less than train.devices, {world}; raise it")
+        if len(split) < world:
+            raise Mistake(f"params.yaml: train.devices: {world}, but {split.folder} has {len(split)} images; use fewer")
         self._split = split
         self._policy = policy
         self._batch_size = batch_size
@@ -54,11 +65,11 @@ class Batches:
         self._seed = seed
         self._rank, self._world = rank, world
         whole, rest = divmod(len(split), batch_size)
-        # In training every device needs a share of every batch (they wait for one another): a smaller rest is left out
-        # of this epoch. In validation every image counts, and a device without a share of the rest has one batch less.
-        self._batches = whole + (rest >= world if training else rest > rank)
-        if limit is not None:
-            self._batches = min(self._batches, limit)
+        # In training every device needs a share of every batch (they wait for one another), and batch normalization
+        # more than one image: a smaller rest joins the batch before it. In validation a device without a share of the
+        # rest has one batch less.
+        self._whole_epoch = max(1, whole + (rest >= max(2, world))) if training else whole + (rest > rank)
+        self._batches = self._whole_epoch if limit is None else min(self._whole_epoch, limit)
         self.epoch = 0
 
     @property
@@ -76,7 +87,9 @@ class Batches:
         epoch, size = self.epoch, len(self._split)
         order = seeding.permutation(self._seed, "order", epoch, size) if self._training else np.arange(size)
         for index in range(self._batches):
-            samples = order[index * self._batch_size : (index + 1) * self._batch_size]
+            ends = self._training and index == self._whole_epoch - 1
+            stop = size if ends else (index + 1) * self._batch_size
+            samples = order[index * self._batch_size : stop]
             shared = len(samples) - len(samples) % self._world if self._training else len(samples)
             yield self._batch(epoch, samples[self._rank : shared : self._world])
 
@@ -100,6 +113,7 @@ class Images(lightning.LightningDataModule):
         seed: int,
         limit: int | None,
         channels_last: bool,
+        devices: int = 1,
     ) -> None:
         super().__init__()
         self._train, self._validation = train, validation
@@ -107,6 +121,7 @@ class Images(lightning.LightningDataModule):
         self._batch_size = batch_size
         self._seed = seed
         self._limit = limit
+        self._devices = devices
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def train_dataloader(self) -> Batches:
@@ -119,13 +134,11 @@ class Images(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> tuple["Tensor", "Tensor"]:
         images = render(batch.images, batch.maps)
         if self.trainer is not None:
-            images = self.trainer.precision_plugin.convert_input(
-                images
-            )  # what Lightning does to inputs it moves itself
+            images = self.trainer.precision_plugin.convert_input(images)  # as Lightning does to inputs it knows
         return images.contiguous(memory_format=self._memory_format), batch.labels
 
     def _batches(self, split: Split, batch_size: int, training: bool) -> Batches:
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        rank = self.trainer.global_rank if self.trainer is not None else 0
         return Batches(
             split,
             self._policy,
@@ -134,5 +147,5 @@ class Images(lightning.LightningDataModule):
             seed=self._seed,
             limit=self._limit,
             rank=rank,
-            world=world,
+            world=self._devices,
         )

@@ -3,6 +3,7 @@
 import hashlib
 import math
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data import loader
 from pipeline.errors import Mistake
 from pipeline.fit import DivergedError, Epoch, TrainingData, fit
 from pipeline.params import Params
@@ -54,6 +56,55 @@ def test_learns_and_repeats_bit_for_bit(data, small_params, changes):
     assert [epoch.step for epoch in first.history] == [6, 12, 18]  # 90 images in batches of 16
 
 
+def test_dropout_depends_on_seed_and_step_alone(data, small_params):
+    """Whatever else draws from torch's generator in between, as a resumed run or a callback does."""
+    params = small_params(regularization={"dropout": 0.5})
+    disturbed = fit(params, data, on_epoch=lambda epoch: torch.rand(epoch.epoch))
+    assert equal(fit(params, data), disturbed)
+
+
+def test_the_rate_follows_the_schedule_step_by_step(data, small_params):
+    fitted = fit(small_params(schedule={"name": "cosine", "warmup_epochs": 2}), data)
+    expected = [0.1 * (1 + math.cos(math.pi * step / 18)) / 2 * min(1, (step + 1) / 12) for step in (5, 11, 17)]
+    assert [epoch.lr for epoch in fitted.history] == pytest.approx(expected)
+
+
+def test_no_momentum_named_is_the_optimizers_own(data, small_params):
+    own, named, none = (fit(small_params(optimizer={"momentum": value}), data) for value in (None, 0.9, 0.0))
+    assert equal(own, named)
+    assert not equal(own, none)
+
+
+@pytest.mark.parametrize("regularization", [{"l2": 0.1}, {"l1": 0.1}])
+def test_the_penalty_shrinks_the_weights(data, small_params, regularization):
+    def size(**strengths: float) -> float:
+        free = {"l1": 0.0, "l2": 0.0, "dropout": 0.0}
+        fitted = fit(small_params(model={"name": "mlp"}, regularization=free | strengths), data)
+        return sum(value.abs().sum().item() for value in weights(fitted).values() if value.ndim > 1)
+
+    assert size(**regularization) < 0.8 * size()
+
+
+def test_precision_is_that_of_the_arithmetic(data, small_params):
+    full, mixed, low = (fit(small_params(train={"precision": p}), data) for p in ("32-true", "bf16-mixed", "bf16-true"))
+    assert not equal(full, mixed)
+    assert {value.dtype for value in weights(mixed).values() if value.is_floating_point()} == {torch.float32}
+    assert {value.dtype for value in weights(low).values() if value.is_floating_point()} == {torch.bfloat16}
+
+
+def test_low_precision_does_not_round_where_pixels_come_from(data, small_params, monkeypatch):
+    seen = set()
+
+    def render(images, maps):
+        seen.update((maps.geometry.dtype if maps.geometry is not None else None, maps.colour.dtype))
+        return rendered(images, maps)
+
+    rendered = loader.render
+    monkeypatch.setattr(loader, "render", render)
+    fit(small_params(train={"precision": "bf16-true", "epochs": 1}, augment={"rotation_degrees": 10.0}), data)
+    assert seen == {None, torch.float64, torch.float32}  # None: validation moves nothing
+
+
 def test_the_seed_matters(data, small_params):
     assert not equal(fit(small_params(), data), fit(small_params(seed=1), data))
 
@@ -70,6 +121,28 @@ def test_the_history_is_what_numpy_makes_of_the_predictions(data, small_params):
     loss = -log_q[np.arange(len(scores)), data.validation.labels].mean()
     assert fitted.best.val_loss == pytest.approx(loss, rel=1e-5)
     assert fitted.best.val_accuracy == (scores.argmax(1) == data.validation.labels).mean()
+
+
+def test_the_training_figures_are_means_over_images(data, small_params):
+    """90 images in batches of 16: the last has 10. With a rate of nothing every batch sees the same weights."""
+    still = {"optimizer": {"lr": 1e-12, "momentum": 0.0}, "model": {"name": "linear"}, "loss": {"name": "svm"}}
+    params = small_params(augment={"crop_padding": 0}, train={"epochs": 1}, **still)
+    fitted = fit(params, data)
+    images = (data.train.images / 255.0 - data.policy(params).mean) / data.policy(params).std
+    weight, bias = (weights(fitted)[name].double().numpy() for name in ("fc.weight", "fc.bias"))
+    scores = images.reshape(90, -1) @ weight.T + bias
+    rows = np.arange(90)
+    hinge = np.maximum(0, scores - scores[rows, data.train.labels][:, None] + 1)
+    assert fitted.best.train_loss == pytest.approx((hinge.sum(1) - 1).mean(), rel=1e-5)
+    assert fitted.best.train_accuracy == (scores.argmax(1) == data.train.labels).mean()
+
+
+def test_the_best_epoch_is_accurate_then_of_low_loss():
+    def epoch(accuracy: float, loss: float) -> Epoch:
+        return Epoch(1, 1, train_loss=0, train_accuracy=0, val_loss=loss, val_accuracy=accuracy, lr=0)
+
+    assert epoch(0.9, 2.0).rank > epoch(0.8, 1.0).rank
+    assert epoch(0.9, 1.0).rank > epoch(0.9, 2.0).rank
 
 
 def test_keeps_the_weights_of_the_best_epoch_not_the_last(data, small_params):
@@ -96,13 +169,29 @@ def test_what_on_epoch_raises_ends_the_training(data, small_params):
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_comes_through(data, small_params, number):
+    """Lightning makes an exit of it, with the status of a verdict."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt), signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit(small_params(), data, on_epoch=lambda epoch: signal.raise_signal(number))
+        assert signal.getsignal(signal.SIGINT) is before[1]
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+
+
 def test_early_stopping(data, small_params):
     params = small_params(
         train={"epochs": 50, "early_stopping_epochs": 2},
         optimizer={"lr": 1e-12, "momentum": 0.0},
         model={"name": "linear"},
     )
-    assert len(fit(params, data).history) < 10
+    assert len(fit(params, data).history) == 3  # the first is the best, two bring nothing
 
 
 def test_limit_batches(data, small_params):
@@ -128,6 +217,40 @@ def test_diverged_names_step_rate_and_loss_and_keeps_the_best(data, small_params
     assert all(math.isfinite(epoch.val_accuracy) for epoch in error.fitted.history)
 
 
+def test_weights_that_an_epochs_last_step_spoils_are_never_the_best(data, small_params):
+    """The losses of all steps were finite: validation is the first to see it."""
+    params = small_params(
+        model={"name": "linear"},
+        optimizer={"lr": 1000.0},
+        regularization={"l2": 1e37},
+        schedule={"name": "constant"},
+        train={"epochs": 1, "limit_batches": 1},
+    )
+    with pytest.raises(DivergedError, match=r"the validation loss became (nan|inf) at step 1, learning rate 1000") as e:
+        fit(params, data)
+    assert e.value.fitted is None
+
+
+ONE_PIXEL = {"model": {"convnet": {"width": 4, "stages": 4, "first_depth": 1, "depth": 1}}}  # 8x8 halved thrice
+
+
+def test_a_rest_of_one_image_joins_the_batch_before_it(data, small_params):
+    """Batch normalization has no variance of one image whose last maps are one pixel."""
+    fitted = fit(small_params(train={"batch_size": 89}, **ONE_PIXEL), data)
+    assert [epoch.step for epoch in fitted.history] == [1, 2, 3]
+
+
+def test_a_batch_may_be_larger_than_the_set(data, small_params):
+    assert [epoch.step for epoch in fit(small_params(train={"batch_size": 1000}), data).history] == [1, 2, 3]
+
+
+def test_batches_of_one_image_are_for_networks_without_batch_normalization(data, small_params):
+    one = {"batch_size": 1, "limit_batches": 3, "epochs": 1}
+    assert fit(small_params(train=one, model={"name": "linear"}), data).best.step == 3
+    with pytest.raises(Mistake, match=r"train\.batch_size: 1 is one image a device"):
+        fit(small_params(train=one, **ONE_PIXEL), data)
+
+
 def test_a_network_too_deep_for_the_images_is_the_users_mistake(data, small_params):
     with pytest.raises(Mistake, match=r"model\.convnet: .* needs at least 32x32 pixels, not 8x8"):
         fit(small_params(model={"convnet": {"width": 4, "stages": 6, "first_depth": 1, "depth": 1}}), data)
@@ -137,6 +260,12 @@ def test_a_network_too_deep_for_the_images_is_the_users_mistake(data, small_para
 def test_a_device_that_is_not_there_is_the_users_mistake(data, small_params):
     with pytest.raises(Mistake, match="accelerator gpu"):
         fit(small_params(train={"accelerator": "gpu"}), data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_precision_that_is_not_there_is_refused_not_replaced(data, small_params):
+    with pytest.raises(Mistake, match=r"train\.precision: 16-mixed cannot be had here; use bf16-mixed or 32-true"):
+        fit(small_params(train={"precision": "16-mixed"}), data)
 
 
 THREADS = """

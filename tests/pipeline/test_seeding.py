@@ -53,6 +53,7 @@ def test_the_numbers_of_today_are_those_of_yesterday() -> None:
     """Golden values: a change here changes every result that was ever made."""
     assert seeding.bits(0, "crop", 0, [0, 1], 2).tolist() == GOLDEN_BITS
     assert seeding.number(0, "sampler", 3) == GOLDEN_NUMBER
+    assert seeding.number(np.int64(0), "sampler", np.int32(3)) == GOLDEN_NUMBER
     assert seeding.permutation(7, "order", 2, 8).tolist() == GOLDEN_ORDER
 
 

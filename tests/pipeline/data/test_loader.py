@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pipeline.data.augmentation import Policy, fit_statistics
 from pipeline.data.loader import Batches, Images
 from pipeline.data.store import Split
+from pipeline.errors import Mistake
 from tests.pipeline.data.test_augmentation import ALL, IMAGES, OFF, STATISTICS
 
 SPLIT = Split(images=IMAGES, labels=np.arange(len(IMAGES)), folder=None)  # the label is the sample's number
@@ -61,14 +62,23 @@ def test_devices_together_validate_every_image_once(world):
     assert all(len(list(part)) == len(part) for part in parts)
 
 
-def test_a_batch_smaller_than_the_devices_is_refused():
-    with pytest.raises(ValueError, match="smaller than the number of devices"):
+@pytest.mark.parametrize(("world", "batch_size", "lengths"), [(1, 39, [40]), (1, 13, [13, 13, 14]), (3, 19, [19, 21])])
+def test_a_rest_too_small_to_share_joins_the_batch_before_it(world, batch_size, lengths):
+    parts = [[len(batch.labels) for batch in batches(batch_size, rank=rank, world=world)] for rank in range(world)]
+    assert parts == [[length // world for length in lengths]] * world
+
+
+def test_more_devices_than_images_a_batch_are_refused():
+    with pytest.raises(Mistake, match=r"train\.batch_size: 2 is less than train\.devices, 3"):
         batches(2, world=3)
+    with pytest.raises(Mistake, match=r"train\.devices: 41, but .* has 40 images"):
+        batches(50, world=41)
 
 
 def test_limit_shortens_an_epoch():
     loader = batches(8, limit=2)
     assert len(loader) == len(list(loader)) == 2
+    assert order(loader, 1) == order(batches(8), 1)[:16]
 
 
 @pytest.mark.parametrize(("channels_last", "memory"), [(True, torch.channels_last), (False, torch.contiguous_format)])
