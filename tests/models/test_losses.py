@@ -18,7 +18,7 @@ TEN = (
     ],
     [3, 1, 6],
 )
-ONE = ([[-2.85, 0.86, 0.28]], [2])
+ONE = ([[-2.85, 0.86, 0.28]], [2])  # of the linear classifier in test_networks.py
 
 
 def losses(name: str, example: tuple[list[list[float]], list[int]], **values: float) -> torch.Tensor:
@@ -47,6 +47,28 @@ def test_svm_worked_figures(example, expected, mean):
 )
 def test_softmax_worked_figures(example, expected):
     assert losses("softmax", example, label_smoothing=0.0).tolist() == pytest.approx(expected, abs=5e-8)
+
+
+def test_softmax_worked_mean_and_probabilities():
+    assert losses("softmax", THREE, label_smoothing=0.0).mean().item() == pytest.approx(2.7586547, abs=5e-8)
+    probabilities = [torch.exp(-losses("softmax", ([THREE[0][0]], [label]), label_smoothing=0.0)) for label in range(3)]
+    assert [p.item() for p in probabilities] == pytest.approx([0.12998, 0.86905, 0.00097], abs=5e-6)
+
+
+@pytest.mark.parametrize("settings", [catalogue.Softmax(label_smoothing=0.1), catalogue.Svm(margin=1.0)])
+def test_gradients_agree_with_central_differences(settings):
+    assert {type(settings).__name__.lower()} <= set(LOSSES)
+    loss = LOSSES[type(settings).__name__.lower()](settings)
+    scores, labels = torch.tensor(TEN[0], dtype=torch.float64, requires_grad=True), torch.tensor(TEN[1])
+    (analytic,) = torch.autograd.grad(loss(scores, labels).sum(), scores)
+    step = 1e-6
+    for row, column in np.ndindex(3, 10):
+        ends = []
+        for sign in (1, -1):
+            moved = scores.detach().clone()
+            moved[row, column] += sign * step
+            ends.append(loss(moved, labels).sum().item())
+        assert analytic[row, column].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
 
 
 def test_doubling_the_weights_keeps_a_zero_svm_loss():

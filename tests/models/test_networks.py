@@ -69,7 +69,7 @@ class TestNetwork:
         labels = torch.tensor([1, 3])
         loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.1))
         loss(module(images), labels).mean().backward()
-        step = 1e-6
+        step = 1e-5
         for parameter in module.parameters():
             flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
             for index in torch.randint(len(flat), (3,), generator=generator).tolist():
@@ -79,7 +79,7 @@ class TestNetwork:
                     with torch.no_grad():
                         ends.append(loss(module(images), labels).mean().item())
                 flat[index] = centre
-                assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-4, abs=1e-8)
+                assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-9)
 
     def test_learns_a_handful_of_images_by_heart(self, name):
         module = network(name).train()
@@ -99,6 +99,7 @@ class TestNetwork:
         save_model(tmp_path, module, description(name))
         first = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
         loaded = load_model(tmp_path)
+        assert not loaded.training
         assert loaded.classes == tuple(description(name).classes)
         state, expected = loaded.network.state_dict(), module.state_dict()
         assert state.keys() == expected.keys()
@@ -145,6 +146,24 @@ def test_linear_is_wx_plus_b():
     module.load_state_dict({"fc.weight": torch.tensor(weights), "fc.bias": torch.tensor([1.1, 3.2, -1.2])})
     scores = module(torch.tensor([[[[56.0, 231], [24, 2]]]]))
     assert scores[0].tolist() == pytest.approx([-96.8, 437.9, 60.75], rel=1e-6)
+    weights = [[0.01, -0.05, 0.1, 0.05], [0.7, 0.2, 0.05, 0.16], [0, -0.45, -0.2, 0.03]]
+    module.load_state_dict({"fc.weight": torch.tensor(weights), "fc.bias": torch.tensor([0, 0.2, -0.3])})
+    scores = module(torch.tensor([[[[-15.0, 22], [-44, 56]]]]))
+    assert scores[0].tolist() == pytest.approx([-2.85, 0.86, 0.28], rel=1e-5)
+
+
+def test_sizes_worked_out_by_hand():
+    """Built without memory."""
+
+    def sizes(name: str, settings: catalogue.Settings, shape: Shape) -> list[int]:
+        with torch.device("meta"):
+            return [p.numel() for p in build_network(name, settings, shape, 0.0).parameters()]
+
+    assert sum(sizes("linear", catalogue.Linear(), Shape(3, 32, 10))) == 10 * 3073  # CIFAR-10, with the bias trick
+    assert sizes("linear", catalogue.Linear(), Shape(3, 224, 1000))[0] == 150_528_000
+    wide = catalogue.Mlp(width=40_000, depth=1)
+    assert sizes("mlp", wide, Shape(1, 200, 10))[0] == 1_600_000_000
+    assert sizes("mlp", wide, Shape(3, 200, 10))[0] == 4_800_000_000
 
 
 class TestBadModelFiles:

@@ -31,6 +31,17 @@ def test_sgd(nesterov, momentum):
     np.testing.assert_allclose(run("sgd", momentum, nesterov=nesterov), w, rtol=1e-12)
 
 
+def test_sgd_under_a_schedule_keeps_the_rate_out_of_the_velocity():
+    """Rates 0.1, then 0.01, momentum 0.9, gradient 1: -0.119; with the rate inside the velocity it would be -0.2."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = OPTIMIZERS["sgd"]([weight], catalogue.Sgd(nesterov=False), 0.1, 0.9)
+    for rate in (0.1, 0.01):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+    assert weight.item() == pytest.approx(-0.119)
+
+
 @pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adamw", 0.1)])
 def test_adam(name, decay):
     b1, b2, eps = 0.9, 0.99, 1e-8

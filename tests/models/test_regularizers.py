@@ -24,6 +24,12 @@ def test_both_strengths_add_over_all_tensors():
     assert penalty(weights, strength(l1=0.5, l2=0.1)).item() == pytest.approx(0.5 * 6 + 0.1 * 14)
 
 
+def test_gradients_are_the_formulas():
+    weight = torch.tensor([[1.5, -2.0]], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(penalty([weight], strength(l1=0.5, l2=0.1)), weight)
+    assert gradient.tolist() == [[0.5 + 0.2 * 1.5, -0.5 - 0.2 * 2.0]]
+
+
 def test_nothing_to_pay_is_none():
     assert penalty([torch.ones(2, 2)], strength()) is None
 

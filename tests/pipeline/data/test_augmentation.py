@@ -126,6 +126,20 @@ def test_every_crop_offset_occurs_equally_often():
         assert counts == pytest.approx(10_000, abs=400)  # 4.5 standard deviations
 
 
+def test_half_of_the_images_are_mirrored():
+    flips = policy(OFF.model_copy(update={"horizontal_flip": True})).geometry(0, np.arange(10_000))[:, 0, 0]
+    assert (flips == -1).mean() == pytest.approx(0.5, abs=0.0225)  # 4.5 standard deviations
+
+
+def test_rotations_are_uniform_both_ways_and_keep_the_centre():
+    used = policy(OFF.model_copy(update={"rotation_degrees": 20.0}))
+    matrices = used.geometry(0, np.arange(10_000))
+    turns = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
+    assert np.abs(turns).max() <= 20
+    assert np.quantile(turns, [0.25, 0.5, 0.75]) == pytest.approx([-10, 0, 10], abs=1)
+    assert np.allclose(matrices @ [4, 4, 1], [4, 4])
+
+
 def test_resampling_agrees_with_copying():
     """The same integer moves through grid_sample: a rotation far below a pixel's rounding changes no pixel by 1/255."""
     moves = {"crop_padding": 2, "horizontal_flip": True}
@@ -156,7 +170,41 @@ def test_pca_shift_is_alexnets():
     assert alpha.std() == pytest.approx(0.1, rel=0.2)
 
 
-def test_colour_matrices_are_their_formulas():
+def jitter(name: str, image: np.ndarray) -> np.ndarray:
+    """One image, in [0, 1], under 2,000 draws of one setting of 0.4: (2000, H, W, C)."""
+    return pixels(policy(OFF.model_copy(update={name: 0.4})), 0, list(range(2000)), np.repeat(image[None], 2000, 0))
+
+
+def is_uniform(values: np.ndarray, low: float, high: float) -> bool:
+    quartiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
+    return bool(np.allclose(quartiles, np.linspace(low, high, 5), atol=0.05 * (high - low)))
+
+
+def test_brightness_adds_to_every_pixel():
+    image = IMAGES[0, :2, :2]
+    shifts = jitter("brightness", np.resize(image, (9, 9, 3))) - np.resize(image, (9, 9, 3)) / 255
+    assert np.ptp(shifts, axis=(1, 2, 3)).max() < 1e-6
+    assert is_uniform(shifts[:, 0, 0, 0], -0.4, 0.4)
+
+
+def test_contrast_scales_about_mid_grey():
+    scales = (jitter("contrast", IMAGES[0]) - 0.5) / (IMAGES[0] / 255 - 0.5)
+    assert np.ptp(scales, axis=(1, 2, 3)).max() < 1e-3
+    assert is_uniform(scales[:, 0, 0, 0], 0.6, 1.4)
+
+
+def test_saturation_scales_about_each_pixels_luma():
+    """0.299 red + 0.587 green + 0.114 blue, which it keeps."""
+    image = IMAGES[0] / 255
+    luma = (image @ [0.299, 0.587, 0.114])[..., None]
+    found = jitter("saturation", IMAGES[0])
+    scales = ((found - luma) * (image - luma)).sum(3) / ((image - luma) ** 2).sum(2)
+    assert np.ptp(scales, axis=(1, 2)).max() < 1e-3
+    assert is_uniform(scales[:, 0, 0], 0.6, 1.4)
+    assert np.allclose(luma + scales[..., None] * (image - luma), found, atol=1e-4)
+
+
+def test_colour_matrices_are_applied_as_they_stand():
     augment = OFF.model_copy(update={"brightness": 0.3, "contrast": 0.3, "saturation": 0.3})
     matrices = policy(augment).colour(0, np.arange(4))
     image = IMAGES[0].astype(np.float64)
