@@ -14,59 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline import figures, metrics, paths, report, stage
+from pipeline import figures, metrics, paths, pictures, report, stage
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
-from pipeline.figures import Mistaken
+from pipeline.inference import predict
+from pipeline.machine import torch_device
 from pipeline.metrics import Evaluation
 from pipeline.params import Params
+from pipeline.pictures import Mistaken
 from pipeline.report import ClassCount, Content, LeftOut, Picture
 from pipeline.tracking import open_run
 from pipeline.training_parameters import read_training_parameters
 
 if TYPE_CHECKING:
-    import torch
-
     from models.build import Predictor
 
 _CURVES = paths.MODEL / "learning_curves.csv"
-_PIXELS_A_BATCH = 2**21  # of one channel: 2,048 images of 32 x 32, but never fewer than 16 images
-
-
-# --- predicting -------------------------------------------------------------------------------------------------------
-
-
-def predict(model: "Predictor", split: Split, device: "torch.device", description: str) -> NDArray[np.float32]:
-    """The model's probabilities for a whole split, shape (N, K), read batch by batch through the memory map.
-
-    Batches have a fixed size, because the bits of a result depend on it.
-    """
-    import torch
-    from tqdm import tqdm
-
-    count, height, width, _ = split.images.shape
-    batch = max(16, _PIXELS_A_BATCH // (height * width))
-    result = np.empty((count, len(model.classes)), dtype=np.float32)
-    model = model.to(device)
-    starts = range(0, count, batch)
-    with torch.inference_mode():
-        for start in tqdm(starts, desc=description, unit="batch", leave=False, disable=None):
-            images = torch.from_numpy(np.array(split.images[start : start + batch]))  # N, H, W, C: a copy, writable
-            result[start : start + batch] = model(images.to(device)).float().cpu().numpy()
-    return result
-
-
-def _device(accelerator: str) -> "torch.device":
-    """What the model was trained on, where this machine has it."""
-    import torch
-
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return torch.device("cuda")
-    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -146,7 +110,7 @@ def _contact_sheet(prepared: Path) -> bytes:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def _judge(model: "Predictor", split: Split, device: "torch.device", description: str) -> Evaluation:
+def _judge(model: "Predictor", split: Split, device: str, description: str) -> Evaluation:
     probabilities = predict(model, split, device, description)
     try:
         return metrics.evaluate(probabilities, split.labels, model.classes)
@@ -199,7 +163,7 @@ def _write(folder: Path, content: Content, test_paths: Sequence[str], splits: Ma
     )
     write_predictions(folder / "predictions.parquet", test, test_paths)
     (folder / "confusion.png").write_bytes(content.confusion.light)
-    (folder / "mistakes.png").write_bytes(figures.mistakes(content.mistakes, test.classes))
+    (folder / "mistakes.png").write_bytes(pictures.mistakes(content.mistakes, figures.labels(test.classes)))
     (folder / "report.html").write_text(report.render(content), encoding="utf-8")
 
 
@@ -250,7 +214,7 @@ def run(params: Params) -> None:
     test_paths = _paths(test)
     inputs = (paths.MODEL, paths.PREPARED, paths.TEST)
     with open_run("evaluate", params, inputs=inputs, outputs=(paths.EVALUATION,)) as tracked:
-        device = _device(params.train.accelerator)
+        device = torch_device(params.train.accelerator) or "cpu"  # this machine may lack what the training had
         splits = {
             "validation": _judge(model, validation, device, "validation"),
             "test": _judge(model, test, device, "test"),

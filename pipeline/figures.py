@@ -1,16 +1,15 @@
-"""The pictures that need axes, and the worst mistakes, as PNG bytes: equal input gives equal bytes.
+"""The pictures that need axes, as PNG bytes: equal input gives equal bytes.
 
 Drawn on a canvas of their own (no pyplot, no global state), in the one font that matplotlib brings along, so that they
 look the same on every machine. `dark` draws for a dark page.
 """
 
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 22  # characters of a class name on an axis
 _LARGEST_WITH_NUMBERS = 30  # classes up to which every cell says its count
+_LARGEST_WITH_NAMES = 300  # and up to which every row has a name; of more, the picture grows no further
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     ends at the largest share of any, because beside the diagonal they would all look like nothing.
     """
     theme = _DARK if dark else _LIGHT
-    names = _labels(classes)
+    names = labels(classes)
     size = len(names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     largest_mistake = float(np.max(shares * (1 - np.eye(size)), initial=0.0))
     # Every name must be legible: 7 points a row for many classes, more room for a few.
-    inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * size + 0.6
+    inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * min(size, _LARGEST_WITH_NAMES) + 0.6
     points = 10.0 if size <= 12 else 8.0 if size <= _LARGEST_WITH_NUMBERS else 6.5
     margin = 0.5 + 0.0085 * points * max(map(len, names))  # inches that the names take
     figure = _figure(inches + margin, inches + margin, theme)
@@ -74,16 +74,18 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     colours[~diagonal] = _ramp(theme.background, theme.wrong, np.sqrt(shares[~diagonal] / (largest_mistake or 1.0)))
     axes.imshow(colours, interpolation="nearest")
     upright = size <= 12 and max(map(len, names)) <= 4
-    axes.set_xticks(range(size), names, rotation=0 if upright else 90, fontsize=points)
-    axes.set_yticks(range(size), names, fontsize=points)
+    named = range(size) if size <= _LARGEST_WITH_NAMES else range(0)
+    axes.set_xticks(named, names[: len(named)], rotation=0 if upright else 90, fontsize=points)
+    axes.set_yticks(named, names[: len(named)], fontsize=points)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)  # a class may be called $x$
     axes.set_xlabel("predicted", color=theme.ink, fontsize=points + 1)
     axes.set_ylabel("actual", color=theme.ink, fontsize=points + 1)
     _quiet_frame(axes, theme)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color=theme.faint, linewidth=0.5 if size <= _LARGEST_WITH_NUMBERS else 0.25)
+    if named:
+        axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color=theme.faint, linewidth=0.5 if size <= _LARGEST_WITH_NUMBERS else 0.25)
     axes.tick_params(which="both", length=0)
     if size <= _LARGEST_WITH_NUMBERS:
         for row, column in zip(*np.nonzero(counts), strict=True):
@@ -104,8 +106,8 @@ def _ramp(low: str, high: str, shares: NDArray[np.float64]) -> NDArray[np.float6
     return np.asarray(start + strength * (end - start))
 
 
-def _labels(classes: Sequence[str]) -> list[str]:
-    """Names as the axes can show them: cut when long, by number (from 0) when the font lacks a character."""
+def labels(classes: Sequence[str]) -> list[str]:
+    """Names as DejaVu Sans can show them: cut when long, by number (from 0) when the font lacks a character."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties(family=["DejaVu Sans"]))).get_charmap()
@@ -170,92 +172,6 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = Fals
     return _png(figure)
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Mistaken:
-    """One wrongly classified image, (H, W, C) uint8, and what was said of it."""
-
-    image: NDArray[np.uint8]
-    path: str
-    actual: int  # position in the classes
-    predicted: int
-    probability_actual: float
-    probability_predicted: float
-
-
-def mistakes(wrong: Sequence[Mistaken], classes: Sequence[str], *, columns: int = 6) -> bytes:
-    """A sheet of wrongly classified images, each above what it was taken for and what it is."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    side, gap, line = 128, 14, 17  # 128: small images usually are a power of two wide
-    columns = max(1, min(columns, len(wrong)))
-    rows = math.ceil(len(wrong) / columns)
-    font = ImageFont.truetype(str(_font_file()), 12)
-    names = _labels(classes)
-    width = max(gap + columns * (side + gap), 300)
-    height = gap + rows * (side + 2 * line + gap + 4) if wrong else 60
-    sheet = Image.new("RGB", (width, height), _LIGHT.background)
-    draw = ImageDraw.Draw(sheet)
-    if not wrong:
-        draw.text((gap, 20), "No image was classified wrongly.", fill=_LIGHT.ink, font=font)
-    for number, mistake in enumerate(wrong):
-        row, column = divmod(number, columns)
-        x, y = gap + column * (side + gap), gap + row * (side + 2 * line + gap + 4)
-        tile = _enlarged(mistake.image, side)
-        sheet.paste(tile, (x + (side - tile.width) // 2, y + (side - tile.height) // 2))
-        for verb, number_of_class, probability, colour, below in (
-            ("said", mistake.predicted, mistake.probability_predicted, _LIGHT.wrong, 4),
-            ("is", mistake.actual, mistake.probability_actual, _LIGHT.ink, 4 + line),
-        ):
-            share = f" ({percent(probability)})"
-            text = _fitted(f"{verb} {names[number_of_class]}", font, side - font.getlength(share)) + share
-            draw.text((x, y + side + below), text, fill=colour, font=font)
-    return _pil_png(sheet)
-
-
-def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
-    """One (H, W, C) uint8 image as a PNG of its own size, or smaller where a side is above `largest` pixels."""
-    from PIL import Image
-
-    picture = _picture(image)
-    picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
-    return _pil_png(picture)
-
-
-def _picture(image: NDArray[np.uint8]) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-
-
-def _enlarged(image: NDArray[np.uint8], side: int) -> Any:
-    """As large as fits into a square: by a whole factor, so that pixels stay pixels, or reduced."""
-    from PIL import Image
-
-    picture = _picture(image)
-    factor = side // max(picture.size)
-    if factor >= 1:
-        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
-
-
-def _fitted(text: str, font: Any, width: float) -> str:
-    while len(text) > 1 and font.getlength(text) > width:
-        text = text[:-2] + "…"
-    return text
-
-
-def percent(share: float) -> str:
-    """A probability as a whole percentage that says 100 only where it is 1, and 0 only where it is 0."""
-    whole = round(100 * share)
-    if whole == 100 and share < 1:
-        return ">99 %"
-    return "<1 %" if whole == 0 and share > 0 else f"{whole} %"
-
-
 # --- canvas -----------------------------------------------------------------------------------------------------------
 
 
@@ -281,15 +197,3 @@ def _png(figure: "Figure") -> bytes:
     # The version of matplotlib that drew it is not part of the picture.
     figure.savefig(stream, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
     return stream.getvalue()
-
-
-def _pil_png(picture: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
-
-
-def _font_file() -> Path:
-    import matplotlib
-
-    return Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"

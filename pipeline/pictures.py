@@ -1,7 +1,8 @@
-"""Sheets of many small images with captions, as PNG bytes: equal input gives equal bytes."""
+"""Pictures made of images: sheets with captions, thumbnails; as PNG bytes, equal for equal input."""
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _PAPER = (255, 255, 255)
 _INK = (40, 44, 52)
+_WRONG = (201, 52, 43)
 _FRAME = (214, 218, 224)  # keeps white images apart from the paper
 _GAP = 4
 _MARGIN = 16
@@ -25,15 +27,14 @@ _FONT_SIZE = 13
 _LINE_HEIGHT = 20
 _CAPTION_WIDTH = 180  # of the column of captions, at most
 _TARGET_SIDE = 48  # small images are enlarged to about this
+_LARGEST_SIDE = 160  # larger ones are reduced to this: a sheet of photographs must fit into memory, and into a report
 
 
-def contact_sheet(
-    rows: Sequence[tuple[str, NDArray[np.uint8]]], scale: int | None = None, columns: int | None = None
-) -> bytes:
+def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | None = None) -> bytes:
     """A PNG with one row (or more, when `columns` says where to break) a caption.
 
-    rows: captions, each with its images (n, H, W, C) of uint8, C 1 or 3; n may be 0.
-    scale: pixels a side for each pixel, nearest neighbour; None: as many as make the image easy to see.
+    rows: captions, each with its images (n, H, W, C) of uint8, C 1 or 3; n may be 0. Small images are enlarged by a
+    whole factor, every pixel a square; large ones are reduced.
     """
     from PIL import Image, ImageDraw
 
@@ -41,10 +42,11 @@ def contact_sheet(
         raise ValueError("a contact sheet needs at least one row")
     font = _font()
     height, width = rows[0][1].shape[1:3]
-    scale = scale or max(1, _TARGET_SIDE // max(height, width))
-    cell_height, cell_width = height * scale + _GAP, width * scale + _GAP
+    factor = max(1.0, _TARGET_SIDE // max(height, width)) * min(1.0, _LARGEST_SIDE / max(height, width))
+    height, width = max(1, round(height * factor)), max(1, round(width * factor))  # as drawn
+    cell_height, cell_width = height + _GAP, width + _GAP
     columns = columns or max(1, *(len(images) for _, images in rows))
-    captions = [_fitted(caption, font) for caption, _ in rows]
+    captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
     text_width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
     lines = [max(1, -(-len(images) // columns)) for _, images in rows]  # rows of images under each caption
     heights = [max(count * cell_height, _LINE_HEIGHT) for count in lines]
@@ -62,24 +64,104 @@ def contact_sheet(
         for place, pixels in enumerate(images):
             x = left + place % columns * cell_width
             y = top + place // columns * cell_height
-            draw.rectangle((x - 1, y - 1, x + width * scale, y + height * scale), outline=_FRAME)
-            sheet.paste(_enlarged(pixels, scale), (x, y))
+            draw.rectangle((x - 1, y - 1, x + width, y + height), outline=_FRAME)
+            sheet.paste(_resized(pixels, width, height), (x, y))
         top += room + 2 * _GAP
+    return _png(sheet)
+
+
+@dataclass(frozen=True, eq=False)
+class Mistaken:
+    """One wrongly classified image, (H, W, C) uint8, and what was said of it."""
+
+    image: NDArray[np.uint8]
+    path: str
+    actual: int  # position in the classes
+    predicted: int
+    probability_actual: float
+    probability_predicted: float
+
+
+def mistakes(wrong: Sequence[Mistaken], names: Sequence[str], *, columns: int = 6) -> bytes:
+    """A sheet of wrongly classified images, each above what it was taken for and what it is.
+
+    names: of the classes, as the font can show them (figures.labels).
+    """
+    from PIL import Image, ImageDraw
+
+    side, gap, line = 128, 14, 17  # 128: small images usually are a power of two wide
+    columns = max(1, min(columns, len(wrong)))
+    rows = -(-len(wrong) // columns)
+    font = _font(12)
+    width = max(gap + columns * (side + gap), 300)
+    height = gap + rows * (side + 2 * line + gap + 4) if wrong else 60
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if not wrong:
+        draw.text((gap, 20), "No image was classified wrongly.", fill=_INK, font=font)
+    for number, mistake in enumerate(wrong):
+        row, column = divmod(number, columns)
+        x, y = gap + column * (side + gap), gap + row * (side + 2 * line + gap + 4)
+        tile = _within(mistake.image, side)
+        sheet.paste(tile, (x + (side - tile.width) // 2, y + (side - tile.height) // 2))
+        for verb, number_of_class, probability, colour, below in (
+            ("said", mistake.predicted, mistake.probability_predicted, _WRONG, 4),
+            ("is", mistake.actual, mistake.probability_actual, _INK, 4 + line),
+        ):
+            share = f" ({percent(probability)})"
+            text = _fitted(f"{verb} {names[number_of_class]}", font, side - font.getlength(share)) + share
+            draw.text((x, y + side + below), text, fill=colour, font=font)
+    return _png(sheet)
+
+
+def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
+    """One (H, W, C) uint8 image as a PNG of its own size, or smaller where a side is above `largest` pixels."""
+    from PIL import Image
+
+    picture = _picture(image)
+    picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    return _png(picture)
+
+
+def percent(share: float) -> str:
+    """A probability as a whole percentage that says 100 only where it is 1, and 0 only where it is 0."""
+    whole = round(100 * share)
+    if whole == 100 and share < 1:
+        return ">99 %"
+    return "<1 %" if whole == 0 and share > 0 else f"{whole} %"
+
+
+def _picture(pixels: NDArray[np.uint8]) -> "Image.Image":
+    """(H, W, C) uint8, C 1 or 3."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
+
+
+def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> "Image.Image":
+    """Enlarged so that every pixel is a square, or reduced smoothly."""
+    from PIL import Image
+
+    picture = _picture(pixels)
+    enlarged = width >= picture.width
+    return picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
+
+
+def _within(pixels: NDArray[np.uint8], side: int) -> "Image.Image":
+    """As large as fits into a square: by a whole factor, so that pixels stay pixels, or reduced."""
+    height, width = pixels.shape[:2]
+    factor: float = side // max(height, width) or side / max(height, width)
+    return _resized(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
+
+
+def _png(picture: "Image.Image") -> bytes:
     stream = io.BytesIO()
-    sheet.save(stream, format="PNG", optimize=False, compress_level=6)
+    picture.save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 
-def _enlarged(pixels: NDArray[np.uint8], scale: int) -> "Image.Image":
-    """(H, W, C) uint8 as an image `scale` times as large, every pixel a square."""
-    from PIL import Image
-
-    colour = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
-    return Image.fromarray(np.ascontiguousarray(colour.repeat(scale, axis=0).repeat(scale, axis=1)))
-
-
 @cache
-def _font() -> "FreeTypeFont":
+def _font(size: int = _FONT_SIZE) -> "FreeTypeFont":
     """DejaVu Sans, which matplotlib carries: the same everywhere, and it has most of the world's letters."""
     from PIL import ImageFont
 
@@ -87,14 +169,13 @@ def _font() -> "FreeTypeFont":
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("matplotlib is not installed", name="matplotlib")
     file = Path(spec.submodule_search_locations[0]) / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(file, _FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _fitted(caption: str, font: "FreeTypeFont") -> str:
-    """The caption on one line, cut with an ellipsis where it is too long for its column."""
-    text = shown(caption)
-    if font.getlength(text) <= _CAPTION_WIDTH:
+def _fitted(text: str, font: "FreeTypeFont", width: float) -> str:
+    """A text, cut with an ellipsis where it is too long for its place."""
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}...") > _CAPTION_WIDTH:
+    while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
-    return f"{text.rstrip()}..."
+    return f"{text.rstrip()}…"

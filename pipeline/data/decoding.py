@@ -2,7 +2,6 @@
 
 import hashlib
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pipeline.data.images import Unreadable
 from pipeline.data.listing import Listing
 from pipeline.data.sources.base import Source
 from pipeline.data.store import rows_a_block, write_header
+from pipeline.machine import usable_cores
 
 _MOST_IMAGES_A_BLOCK = 256
 _FEWEST_FOR_PROCESSES = 4_000  # files; below this, or this many bytes, one process is done before two have started
@@ -60,8 +60,7 @@ def pack(listing: Listing, source: Source, file: Path, size: int, channels: int,
     blocks = work.blocks()
     if workers is None:
         large = count >= _FEWEST_FOR_PROCESSES or sum(i.size for i in listing.items) >= _FEWEST_BYTES_FOR_PROCESSES
-        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 32)
-        workers = min(workers, len(blocks)) if large else 1
+        workers = min(usable_cores(), 32, len(blocks)) if large else 1
     reports = map(work.do, blocks) if workers <= 1 else _in_processes(work, blocks, workers)
     bad: list[tuple[int, str]] = []
     changed: list[int] = []

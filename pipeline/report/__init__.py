@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import figures
+from pipeline import pictures
 from pipeline.data.text import shown
-from pipeline.figures import Mistaken
 from pipeline.metrics import Evaluation
+from pipeline.pictures import Mistaken
 from pipeline.training_parameters import Searched
 
 
@@ -75,11 +75,11 @@ def render(content: Content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=_percent, figure=_figure, value=_value, uri=_data_uri, share=figures.percent)
+    environment.filters.update(percent=_percent, figure=_figure, value=_value, uri=_data_uri, share=pictures.percent)
     page = environment.get_template("report.html.jinja").render(
         content=content,
         rows=_class_rows(content.test),
-        mistaken=[(mistake, figures.small_png(mistake.image)) for mistake in content.mistakes],
+        mistaken=[(mistake, pictures.small_png(mistake.image)) for mistake in content.mistakes],
         unchanged=all(item.before == item.chosen for item in content.searched),
         wrong=content.test.images - content.test.correct,
     )

@@ -21,7 +21,7 @@ from sklearn.metrics import classification_report, log_loss
 from models import catalogue
 from models.build import Description, build_network, load_model, save_model
 from models.networks.shape import Shape
-from pipeline import evaluate, params, paths
+from pipeline import evaluate, inference, params, paths
 from pipeline.data.store import open_split, write_split
 from pipeline.errors import Mistake
 
@@ -255,9 +255,9 @@ def test_the_summary_is_one_line(project: Path, capsys: pytest.CaptureFixture[st
 
 def test_batches_cover_the_split_whatever_their_size(project: Path, monkeypatch: pytest.MonkeyPatch):
     split, model = open_split(project / "data/test"), load_model(project / paths.MODEL)
-    whole = evaluate.predict(model, split, torch.device("cpu"), "test")
-    monkeypatch.setattr(evaluate, "_PIXELS_A_BATCH", 17 * SIDE * SIDE)  # 60 images: 17, 17, 17, 9
-    np.testing.assert_allclose(evaluate.predict(model, split, torch.device("cpu"), "test"), whole, rtol=1e-5)
+    whole = inference.predict(model, split, "cpu", "test")
+    monkeypatch.setattr(inference, "_PIXELS_A_BATCH", 17 * SIDE * SIDE)  # 60 images: 17, 17, 17, 9
+    np.testing.assert_allclose(inference.predict(model, split, "cpu", "test"), whole, rtol=1e-5)
     assert (whole.sum(axis=1) > 0.999).all()
 
 
@@ -298,10 +298,10 @@ def test_judging_needs_neither_lightning_nor_torchmetrics(project: Path):
     code = (
         "import sys, pathlib, torch\n"
         "from models.build import load_model\n"
-        "from pipeline import evaluate\n"
+        "from pipeline import evaluate, inference\n"
         "from pipeline.data.store import open_split\n"
-        "evaluate.predict(load_model(pathlib.Path('artifacts/model')), open_split(pathlib.Path('data/test')),"
-        " torch.device('cpu'), '')\n"
+        "inference.predict(load_model(pathlib.Path('artifacts/model')), open_split(pathlib.Path('data/test')),"
+        " 'cpu', '')\n"
         "print(sorted({'pytorch_lightning', 'torchmetrics', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": ""}

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import figures
-from pipeline.figures import Mistaken
+from pipeline import figures, pictures
+from pipeline.pictures import Mistaken
 
 HISTORY = {
     "epoch": [1.0, 2.0, 3.0],
@@ -42,8 +42,8 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "confusion, dark": lambda: figures.confusion_matrix(COUNTS, ("cat", "dog"), dark=True),
     "learning curves": lambda: figures.learning_curves(HISTORY),
     "learning curves, dark": lambda: figures.learning_curves(HISTORY, dark=True),
-    "mistakes": lambda: figures.mistakes([mistaken(30), mistaken(200)], ("cat", "dog")),
-    "one image": lambda: figures.small_png(image(9, channels=3)),
+    "mistakes": lambda: pictures.mistakes([mistaken(30), mistaken(200)], ("cat", "dog")),
+    "one image": lambda: pictures.small_png(image(9, channels=3)),
 }
 
 
@@ -116,16 +116,29 @@ def test_a_hundred_classes_have_room_for_their_names():
     assert len(png) < 600_000
 
 
+def test_beyond_some_number_of_classes_the_picture_grows_no_further(monkeypatch: pytest.MonkeyPatch):
+    """A side of more than 65,535 pixels cannot be drawn at all, and the report holds the picture."""
+    assert 0.115 * figures._LARGEST_WITH_NAMES * 120 < 5000  # pixels a side
+    monkeypatch.setattr(figures, "_LARGEST_WITH_NAMES", 40)
+    named = pixels(figures.confusion_matrix(np.diag([1] * 20 + [0] * 20), [f"{number:03}" for number in range(40)]))
+    rgb = pixels(figures.confusion_matrix(np.diag([1] * 60 + [0] * 60), [f"{number:03}" for number in range(120)]))
+    assert rgb.shape == named.shape
+    blue = (rgb[..., 2] > 200) & (rgb[..., 0] < 200)
+    row, column = centre(blue)
+    assert row < 0.5
+    assert column < 0.5
+
+
 def test_any_class_name_can_be_drawn_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         figures.confusion_matrix(np.eye(len(HOSTILE), dtype=np.int64), HOSTILE)
-        figures.mistakes([mistaken(5, actual, 0) for actual in range(1, len(HOSTILE))], HOSTILE)
+        pictures.mistakes([mistaken(5, actual, 0) for actual in range(1, len(HOSTILE))], figures.labels(HOSTILE))
 
 
 def test_a_name_the_font_cannot_write_is_shown_by_its_number():
-    assert figures._labels(HOSTILE)[:4] == ["$x_1$", "class 1", "class 2", "class 3"]
-    assert figures._labels(HOSTILE)[4].endswith("n…")
+    assert figures.labels(HOSTILE)[:4] == ["$x_1$", "class 1", "class 2", "class 3"]
+    assert figures.labels(HOSTILE)[4].endswith("n…")
 
 
 @pytest.mark.parametrize("epochs", [1, 300])
@@ -134,33 +147,6 @@ def test_short_and_long_trainings_are_drawn(epochs: int):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pixels(figures.learning_curves(history)).std() > 1
-
-
-def test_no_mistakes_make_a_picture_that_says_so():
-    assert pixels(figures.mistakes([], ("a", "b"))).min() < 100
-
-
-def test_the_sheet_shows_every_image_in_order():
-    sheet = pixels(figures.mistakes([mistaken(value) for value in (10, 90, 170)], ("a", "b"), columns=2))
-    assert [sheet[14 + 50, 14 + 50, 0], sheet[14 + 50, 14 + 142 + 50, 0]] == [10, 90]
-    assert 170 in sheet[sheet.shape[0] // 2 :, :142, 0]
-
-
-def test_a_large_image_is_reduced_and_a_small_one_is_not():
-    assert Image.open(io.BytesIO(figures.small_png(image(1, 500, 3)))).size == (128, 128)
-    assert Image.open(io.BytesIO(figures.small_png(image(1, 8)))).size == (8, 8)
-
-
-def test_small_images_keep_every_pixel():
-    original = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(pixels(figures.small_png(original)), original)
-
-
-@pytest.mark.parametrize(
-    ("share", "text"), [(1.0, "100 %"), (0.999, ">99 %"), (0.5, "50 %"), (0.001, "<1 %"), (0.0, "0 %")]
-)
-def test_percentages_never_round_to_certainty(share: float, text: str):
-    assert figures.percent(share) == text
 
 
 def test_learning_curves_are_read_back_with_gaps(tmp_path: Path):

@@ -3,9 +3,12 @@
 import io
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.pictures import contact_sheet
+from pipeline import pictures
+from pipeline.pictures import Mistaken, contact_sheet
 
 DIGITS = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
 
@@ -40,6 +43,56 @@ def test_equal_input_gives_equal_bytes_and_no_date() -> None:
     assert set(Image.open(io.BytesIO(content)).info) == set()
 
 
-def test_large_images_keep_their_size() -> None:
-    sheet = opened(contact_sheet([("", np.zeros((1, 300, 300, 3), np.uint8))]))
-    assert (sheet == 0).all(-1).sum() >= 300 * 300
+def test_large_images_are_reduced() -> None:
+    """Forty classes of a dozen photographs must fit into memory, and into the report."""
+    half = np.zeros((1, 1000, 500, 3), np.uint8)
+    half[:, :, 250:] = (200, 0, 0)
+    sheet = opened(contact_sheet([("", half)]))
+    assert max(sheet.shape) < 300
+    black, red = (sheet == 0).all(-1).sum(), (sheet == (200, 0, 0)).all(-1).sum()
+    assert black == pytest.approx(160 * 40, rel=0.1)
+    assert red == pytest.approx(160 * 40, rel=0.1)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+def image(value: int, side: int = 8, channels: int = 1) -> NDArray[np.uint8]:
+    return np.full((side, side, channels), value, np.uint8)
+
+
+def mistaken(value: int) -> Mistaken:
+    return Mistaken(image(value), f"{value}.png", 0, 1, 0.1, 0.9)
+
+
+def test_no_mistakes_make_a_picture_that_says_so():
+    assert opened(pictures.mistakes([], ("a", "b"))).min() < 100
+
+
+def test_the_sheet_shows_every_image_in_order():
+    sheet = opened(pictures.mistakes([mistaken(value) for value in (10, 90, 170)], ("a", "b"), columns=2))
+    assert [sheet[14 + 50, 14 + 50, 0], sheet[14 + 50, 14 + 142 + 50, 0]] == [10, 90]
+    assert 170 in sheet[sheet.shape[0] // 2 :, :142, 0]
+
+
+def test_a_large_image_is_reduced_and_a_small_one_is_not():
+    assert Image.open(io.BytesIO(pictures.small_png(image(1, 500, 3)))).size == (128, 128)
+    assert Image.open(io.BytesIO(pictures.small_png(image(1, 8)))).size == (8, 8)
+
+
+def test_small_images_keep_every_pixel():
+    original = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(opened(pictures.small_png(original)), original)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100 %"), (0.999, ">99 %"), (0.5, "50 %"), (0.001, "<1 %"), (0.0, "0 %")]
+)
+def test_percentages_never_round_to_certainty(share: float, text: str):
+    assert pictures.percent(share) == text
+
+
+def test_the_sheet_of_mistakes_enlarges_small_images_and_reduces_large_ones():
+    for side in (8, 500):
+        wrong = Mistaken(image(77, side, 3), "x.png", 0, 1, 0.1, 0.9)
+        assert (opened(pictures.mistakes([wrong], ("a", "b"))) == 77).all(-1).sum() == 128 * 128

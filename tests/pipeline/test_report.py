@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import figures, metrics, report
-from pipeline.figures import Mistaken
+from pipeline import metrics, pictures, report
+from pipeline.pictures import Mistaken
 from pipeline.report import ClassCount, Content, LeftOut, Picture
 from pipeline.training_parameters import Searched
 
@@ -20,7 +20,7 @@ CLASSES = ("<script>alert(1)</script>", 'a" onerror="alert(2)', "plain", "line\n
 
 
 def png(value: int) -> bytes:
-    return figures.small_png(np.full((4, 4, 1), value, np.uint8))
+    return pictures.small_png(np.full((4, 4, 1), value, np.uint8))
 
 
 def content(classes: tuple[str, ...] = CLASSES) -> Content:

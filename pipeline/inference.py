@@ -1,0 +1,33 @@
+"""A model over a whole split."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.data.store import Split
+
+if TYPE_CHECKING:
+    from models.build import Predictor
+
+_PIXELS_A_BATCH = 2**21  # of one channel: 2,048 images of 32 x 32, but never fewer than 16 images
+
+
+def predict(model: "Predictor", split: Split, device: str, description: str) -> NDArray[np.float32]:
+    """The model's probabilities for a whole split, shape (N, K), read batch by batch through the memory map.
+
+    Batches have a fixed size, because the bits of a result depend on it. description: of the progress bar.
+    """
+    import torch
+    from tqdm import tqdm
+
+    count, height, width, _ = split.images.shape
+    batch = max(16, _PIXELS_A_BATCH // (height * width))
+    result = np.empty((count, len(model.classes)), dtype=np.float32)
+    model = model.to(device)
+    starts = range(0, count, batch)
+    with torch.inference_mode():
+        for start in tqdm(starts, desc=description, unit="batch", leave=False, disable=None):
+            images = torch.from_numpy(np.array(split.images[start : start + batch]))  # N, H, W, C: a copy, writable
+            result[start : start + batch] = model(images.to(device)).float().cpu().numpy()
+    return result
