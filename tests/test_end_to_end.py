@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,8 +34,16 @@ def edit(project: Path, changes: dict[str, str]) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def run(project: Path, *command: str, check: bool = True, **options: object) -> subprocess.CompletedProcess[str]:
-    finished = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, **options)
+def environment(**changes: str) -> dict[str, str]:
+    """What a user has who has entered this interpreter's environment, and tracks nowhere else."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "DVC_"))}
+    return {**own, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **changes}
+
+
+def run(project: Path, *command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess[str]:
+    finished = subprocess.run(
+        command, cwd=project, capture_output=True, text=True, timeout=300, env=environment(**changes), check=False
+    )
     assert not check or finished.returncode == 0, finished.stdout + finished.stderr
     return finished
 
@@ -161,9 +170,8 @@ model, = mlflow.search_logged_models(experiment_ids=["1"], output_format="list")
 images = np.load("data/test/images.npy")[:7]
 print(json.dumps(np.asarray(mlflow.pyfunc.load_model(model.model_uri).predict(images)).tolist()))
 """
-    environment = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    said = run(digits, "python", "-P", "-c", script, env=environment).stdout.splitlines()[-1]
-    probabilities = np.array(json.loads(said))
+    said = run(digits, "python", "-P", "-c", script, MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false").stdout
+    probabilities = np.array(json.loads(said.splitlines()[-1]))
     import pyarrow.parquet as pq
 
     table = pq.read_table(digits / "artifacts/evaluation/predictions.parquet").to_pylist()[:7]
@@ -233,7 +241,7 @@ def test_a_diverging_training_says_so_and_keeps_the_best(digits, tmp_path):
     edit(project, {"  name: convnet ": "  name: linear ", "  l2: 0.0001 ": "  l2: 100.0 "})
     finished = run(project, "dvc", "repro", check=False)
     assert finished.returncode == 255
-    assert "the training loss became" in finished.stderr
+    assert "loss became" in finished.stderr
     assert "learning rate" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert not (project / "artifacts/model").exists()
@@ -246,7 +254,12 @@ def test_ctrl_c_in_training_leaves_nothing_half_written(digits, tmp_path):
     make_clone(project)
     edit(project, {"  trials: 8 ": "  trials: 0 ", "  epochs: 20 ": "  epochs: 2000 "})
     with subprocess.Popen(
-        ["dvc", "repro"], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        ["dvc", "repro"],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     ) as process:
         spool = project / ".retrace/runs"
         deadline = time.monotonic() + 120
