@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,21 @@ def _no_address_from_outside(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory) -> Path:
+    """MLflow's database with its tables and nothing in them: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
-    """An empty project folder, in which the test works."""
+def project(tmp_path, monkeypatch, empty_database) -> Path:
+    """A project folder in which nothing was run yet, and in which the test works."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
     (tmp_path / "params.yaml").write_bytes((REPOSITORY / "params.yaml").read_bytes())
     return tmp_path
 
