@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.store import open_split, read_classes
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params, load
+from pipeline.pictures import contact_sheet
 from pipeline.tracking import open_run as tracking_open_run
 
 ROOT = Path(__file__).parents[2]
@@ -266,6 +268,56 @@ def test_a_worker_that_dies_is_told(recorder: Recorder, monkeypatch: pytest.Monk
     monkeypatch.setattr(type(folder), "read", read)
     with pytest.raises(RuntimeError, match="-9 means that it was killed"):
         decoding.pack(items, folder, Path("x.npy"), 8, 3, workers=2)
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from pipeline.data import decoding, listing
+from pipeline.data.sources import open_source
+
+decoding._MOST_IMAGES_A_BLOCK = 1
+folder = open_source("folder", "raw", Path.cwd())
+plain = type(folder).read
+type(folder).read = lambda self, path: time.sleep(2) or plain(self, path)
+print("started", flush=True)
+decoding.pack(listing.read(Path("data/source.json")), folder, Path("x.npy"), 8, 3, workers=2)
+"""
+
+
+def test_no_worker_outlives_a_killed_stage(recorder: Recorder) -> None:
+    source.run(load())
+    stage_process = subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    assert stage_process.stdout is not None
+    stage_process.stdout.readline()
+    until(lambda: len(of_session(stage_process.pid)) == 3)
+    stage_process.kill()
+    stage_process.wait()
+    stage_process.stdout.close()
+    until(lambda: not of_session(stage_process.pid), seconds=10)  # forty files of two seconds would take forty
+
+
+def of_session(session: int) -> list[str]:
+    """The processes that live in it."""
+    listed = subprocess.run(["ps", "-s", str(session), "-o", "stat="], capture_output=True, text=True).stdout
+    return [state for state in listed.split() if not state.startswith("Z")]
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_the_contact_sheet_shows_training_images_alone(recorder: Recorder) -> None:
+    both_stages(image_size=8)
+    train = open_split(paths.PREPARED / "train")
+    rows = [(name, train.images[train.labels == label][:12]) for label, name in enumerate(("cat", "dog"))]
+    assert (paths.PREPARED / "contact_sheet.png").read_bytes() == contact_sheet(rows)
 
 
 def test_the_embedded_digits(recorder: Recorder, small_params: Callable[..., Params]) -> None:

@@ -129,6 +129,24 @@ def test_the_short_way_sees_every_change(recorder: Recorder, monkeypatch: pytest
         assert not source._is_as_left(), change
 
 
+@pytest.mark.parametrize(
+    "file", ["pipeline/params/tree.py", "models/catalogue.py", "pipeline/data/sources/folder.py", "pipeline/source.py"]
+)
+def test_the_short_way_sees_a_change_of_the_code_that_judges(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """params.yaml may no longer be valid, or the listing another, by the new code."""
+    for folder in ("pipeline", "models"):
+        shutil.copytree(ROOT / folder, f"code/{folder}", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(source, "__file__", str(Path.cwd() / "code/pipeline/source.py"))
+    settled(monkeypatch)
+    source.run(loaded())
+    assert source._is_as_left()
+    with open(f"code/{file}", "a") as stream:
+        stream.write("# changed\n")
+    assert not source._is_as_left()
+
+
 def test_only_what_changed_is_read_again(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     settled(monkeypatch)
     source.run(loaded())
