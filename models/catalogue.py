@@ -1,8 +1,9 @@
 """What can be named in params.yaml: one class a family, with each setting's type, bounds and searchable range.
 
 Free of torch, so that any command can validate parameters in a fraction of a second. A family is added by writing its
-class here, its line in the table below the classes, and its builder in models/build.py; it then is valid in
-params.yaml, completed by editors, can be searched, and is tested by the conformance suite.
+class here, its line in the table below the classes, and what it names: models/networks/NAME.py, or a function in the
+table of losses.py, optimizers.py or schedules.py. It then is valid in params.yaml, completed by editors, can be
+searched, and is tested by the conformance suite.
 """
 
 from dataclasses import dataclass

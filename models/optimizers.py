@@ -1,4 +1,4 @@
-"""Update rules: torch's own, under the catalogue's names."""
+"""Update rules under the catalogue's names: torch's own, and Muon for filter banks too."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
