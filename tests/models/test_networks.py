@@ -140,6 +140,29 @@ def test_too_small_an_image_names_the_smallest_that_works(name, settings):
     build_network(name, settings, SHAPE._replace(image_size=16), 0.0)
 
 
+def test_convnet_has_the_depths_and_widths_it_is_told():
+    settings = catalogue.Convnet(width=4, stages=3, first_depth=1, depth=2)
+    module = build_network("convnet", settings, SHAPE, 0.0)
+    convolutions = [layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d)]
+    widths = [(layer.in_channels, layer.out_channels) for layer in convolutions]
+    assert widths == [(3, 4), (4, 8), (8, 8), (8, 16), (16, 16)]
+    assert module.features(torch.zeros(2, 3, 8, 8)).shape == (2, 16, 2, 2)  # halved between the stages
+
+
+def test_resnet_adds_to_its_input_and_halves_between_stages():
+    module = build_network("resnet", catalogue.Resnet(width=4, stages=3, depth=2), SHAPE, 0.0).eval()
+    images = torch.randn(2, 4, 8, 8)
+    sizes = []
+    for block in module.blocks:
+        images = block(images)
+        sizes.append(tuple(images.shape[1:]))
+    assert sizes == [(4, 8, 8), (4, 8, 8), (8, 4, 4), (8, 4, 4), (16, 2, 2), (16, 2, 2)]
+    same = module.blocks[1]
+    torch.nn.init.zeros_(same.conv2.weight)
+    images = torch.randn(2, 4, 8, 8)
+    assert torch.equal(same(images), images)  # the identity, where nothing changes in size
+
+
 def test_linear_is_wx_plus_b():
     module = build_network("linear", catalogue.Linear(), Shape(channels=1, image_size=2, classes=3), 0.0)
     weights = [[0.2, -0.5, 0.1, 2], [1.5, 1.3, 2.1, 0], [0, 0.25, 0.2, -0.3]]

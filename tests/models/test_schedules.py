@@ -14,7 +14,7 @@ HORIZON = Horizon(steps=100, steps_per_epoch=10)
 SETTINGS = {
     "constant": catalogue.Constant(),
     "step": catalogue.Step(every_epochs=3, factor=0.5),
-    "cosine": catalogue.Cosine(final_fraction=0.0),
+    "cosine": catalogue.Cosine(final_fraction=0.1),
     "one_cycle": catalogue.OneCycle(rise=0.3, initial_fraction=0.1, final_fraction=0.01),
 }
 
@@ -41,7 +41,7 @@ def test_step_equals_torch():
 
 
 def test_cosine_equals_torch():
-    expected = torch_factors(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=100)
+    expected = torch_factors(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=100, eta_min=0.1)
     assert factors("cosine") == pytest.approx(expected, abs=1e-12)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.data import loader
 from pipeline.errors import Mistake
-from pipeline.fit import DivergedError, Epoch, TrainingData, fit
+from pipeline.fit import DivergedError, Epoch, TrainingData, fit, initialised_network
 from pipeline.params import Params
 
 
@@ -106,7 +106,13 @@ def test_low_precision_does_not_round_where_pixels_come_from(data, small_params,
 
 
 def test_the_seed_matters(data, small_params):
-    assert not equal(fit(small_params(), data), fit(small_params(seed=1), data))
+    """To the training, and on its own to the first weights and to augmentation (test_loader.py has the order)."""
+    params, other = small_params(), small_params(seed=1)
+    assert not equal(fit(params, data), fit(other, data))
+    first, second = (initialised_network(p, data.shape).state_dict() for p in (params, other))
+    assert not torch.equal(first["fc.weight"], second["fc.weight"])
+    crops, others = (data.policy(p).geometry(0, np.arange(50)) for p in (params, other))
+    assert not np.array_equal(crops, others)
 
 
 def test_the_history_is_what_numpy_makes_of_the_predictions(data, small_params):

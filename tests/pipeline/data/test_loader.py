@@ -34,6 +34,13 @@ def test_every_image_once_in_an_order_that_does_not_depend_on_the_batch_size(bat
 def test_the_order_differs_by_epoch_and_seed():
     orders = {tuple(order(batches(seed=seed), epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}
     assert len(orders) == 6
+    used = Policy(OFF, STATISTICS, 9, 0)
+    of_the_module = {
+        tuple(order(Images(SPLIT, SPLIT, used, 8, seed, None, False).train_dataloader(), epoch))
+        for seed in (0, 1)
+        for epoch in (0, 1, 2)
+    }
+    assert of_the_module == orders
 
 
 def test_validation_keeps_the_order_and_the_pixels():
