@@ -261,6 +261,17 @@ def test_batches_cover_the_split_whatever_their_size(project: Path, monkeypatch:
     assert (whole.sum(axis=1) > 0.999).all()
 
 
+def test_the_threads_are_those_of_params_yaml(project: Path):
+    """They change the bits of a result."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        run_in(project, {"train": {"threads": 3}})
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_as_many_mistakes_as_asked_for_the_worst_first(project: Path, expected: dict[str, Any]):
     run_in(project, {"evaluate": {"mistakes": 3}})
     html = (project / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
