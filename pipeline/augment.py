@@ -22,7 +22,7 @@ def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
     samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
     policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
     rows = [("originals", np.asarray(split.images[samples]))]
-    rows += [(f"epoch {epoch}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
+    rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
     return contact_sheet(rows)
 
 
