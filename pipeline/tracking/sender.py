@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.tracking import spool
 from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, SENDER_LOCK, Courier, Unanswered, log
-from pipeline.tracking.delivery import start_of
+from pipeline.tracking.delivery import is_sent, start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
 
@@ -48,12 +48,13 @@ def _watch(drain_seconds: float, closing: threading.Event, finished: threading.E
 
 def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, closing: threading.Event) -> int:
     """Send again and again what there is, until the stage has ended and nothing of it is left."""
-    others: set[Path] = set()
+    # Not looked at again: other stages' runs, and what was sent before. Thousands of runs cost each round 0.1 s else.
+    others = {folder for folder in spool.spools(runs) if is_sent(folder) and not spool.is_alive(folder)}
     pause, last_attempts = FIRST_PAUSE_SECONDS, 0
     while True:
         last = closing.is_set()  # before looking: everything the stage wrote is then seen
         try:
-            left = courier.send([folder for folder in spool.spools(runs) if folder not in others])
+            left = courier.send(spool.spools(runs, without=others))
             others |= {folder for folder in left if _is_anothers(folder, session)}
             answered, complete, pause = True, set(left) <= others, FIRST_PAUSE_SECONDS
         except Unanswered as error:

@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,16 @@ def is_alive(folder: Path) -> bool:
     return False
 
 
-def spools(runs: Path) -> list[Path]:
-    """The folders of all runs under `runs` (or `runs` itself, when it is one run's), in no particular order."""
+def spools(runs: Path, without: Collection[Path] = ()) -> list[Path]:
+    """The folders of all runs under `runs` (or `runs` itself, when it is one run's), in no particular order.
+
+    without: folders that are of no interest, and are not looked into.
+    """
     if (runs / EVENTS).is_file():
         return [runs]
     if not runs.is_dir():
         return []
-    return [folder for folder in runs.iterdir() if (folder / EVENTS).is_file()]
+    return [folder for folder in runs.iterdir() if folder not in without and (folder / EVENTS).is_file()]
 
 
 @contextlib.contextmanager

@@ -206,6 +206,16 @@ def test_a_stage_and_its_sender(project, chosen, environment):
     assert (project / ".retrace" / "sender.log").read_text() == ""
 
 
+def test_a_stage_brings_what_an_earlier_one_had_to_leave(project, chosen, quick, environment):
+    with open_run("train", quick, [], name="left"):
+        pass
+    assert stage(project, environment).wait(timeout=60) == 0
+    _, runs, _ = everything(chosen())
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "left": "FINISHED", "stage": "FINISHED", "trial": "FINISHED",
+    }  # fmt: skip
+
+
 def test_a_killed_stage_is_sent_and_marked_by_its_sender_which_then_ends(project, chosen, environment):
     process = stage(project, environment, "wait")
     assert process.stdout.readline() == "waiting\n"

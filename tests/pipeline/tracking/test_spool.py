@@ -47,6 +47,16 @@ def test_whatever_is_cut_off_the_whole_records_before_it_and_after_it_are_read(r
         assert same(contents(folder), records[:kept] + more)
 
 
+def test_runs_of_no_interest_are_left_out(tmp_path):
+    for name in "abc":
+        write(tmp_path / name, [])
+    (tmp_path / "no run").mkdir()
+    assert sorted(folder.name for folder in spool.spools(tmp_path)) == ["a", "b", "c"]
+    assert sorted(folder.name for folder in spool.spools(tmp_path, without={tmp_path / "b"})) == ["a", "c"]
+    assert spool.spools(tmp_path / "a") == [tmp_path / "a"]
+    assert spool.spools(tmp_path / "nowhere") == []
+
+
 def test_reading_goes_on_where_it_stopped(tmp_path):
     write(tmp_path, [{"type": "tags", "values": {"n": n}} for n in range(5)])
     third = list(spool.read(tmp_path))[2]
