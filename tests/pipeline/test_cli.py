@@ -91,8 +91,18 @@ def test_outside_a_project_it_says_so(tmp_path: Path) -> None:
     assert str(tmp_path) in result.stderr
 
 
-def test_it_works_from_below_the_projects_folder(project: Path) -> None:
-    result = retrace(project / "docs", "schema")
+def test_it_works_from_below_the_projects_folder(
+    bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(bare)
+    (bare / "deep" / "below").mkdir(parents=True)
+    monkeypatch.chdir(bare / "deep" / "below")
+    assert cli.main(["summary"]) == 0
+    assert str(bare / "artifacts/evaluation/report.html") in capsys.readouterr().out
+
+
+def test_the_schema_that_is_printed_is_the_one_that_is_kept(project: Path) -> None:
+    result = retrace(project, "schema")
     assert result.returncode == 0
     assert result.stdout == (ROOT / "docs" / "params.schema.json").read_text(encoding="utf-8")
 
