@@ -1,5 +1,6 @@
 """Where everything is, once. Artefacts are relative to the folder a stage runs in; state belongs to the root."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -48,6 +49,9 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
     with ExitStack() as cleanup:
         scratch = []
         for target in targets:
+            if target.exists() and not target.is_dir():  # told before the work, and before another target is replaced
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(target))
+        for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
             for left in target.parent.glob(f".{target.name}.*.[0-9]*.tmp"):
                 if not _is_alive(int(left.name.split(".")[-2])):
@@ -58,7 +62,9 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             scratch.append(folder)
         yield tuple(scratch)
         for folder, target in zip(scratch, targets, strict=True):
-            if target.exists():
+            if target.is_symlink():
+                target.unlink()  # the link alone: what it points to is somebody's
+            elif target.exists():
                 shutil.rmtree(target)
             folder.rename(target)
 

@@ -48,6 +48,28 @@ def test_an_error_leaves_everything_as_it_was(tmp_path: Path, error: type[BaseEx
     assert [entry.name for entry in Path("data").iterdir()] == ["out"]
 
 
+def test_a_file_in_the_way_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    first, second = Path("data/first"), Path("data/second")
+    first.mkdir(parents=True)
+    (first / "old").write_text("x")
+    second.write_text("mine")
+    with pytest.raises(NotADirectoryError, match="second"), paths.replacing(first, second):
+        pytest.fail("the work was begun")
+    assert everything(tmp_path) == {"data/first/old": b"x", "data/second": b"mine"}
+
+
+@pytest.mark.parametrize("points_to", ["elsewhere", "nowhere"])
+def test_a_link_is_replaced_and_what_it_points_to_is_left(tmp_path: Path, points_to: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("x")
+    target = tmp_path / "out"
+    target.symlink_to(points_to)
+    with paths.replacing(target) as (folder,):
+        (folder / "new").write_text("1")
+    assert not target.is_symlink()
+    assert everything(tmp_path) == {"elsewhere/kept": b"x", "out/new": b"1"}
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     paths.write_atomically(Path("data/source.json"), b"old")
     paths.write_atomically(Path("data/source.json"), b"new")
