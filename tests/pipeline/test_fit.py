@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.data import loader
+from pipeline.data.augmentation import Policy
 from pipeline.errors import Mistake
 from pipeline.fit import DivergedError, Epoch, TrainingData, fit, initialised_network
 from pipeline.params import Params
@@ -61,6 +62,21 @@ def test_dropout_depends_on_seed_and_step_alone(data, small_params):
     params = small_params(regularization={"dropout": 0.5})
     disturbed = fit(params, data, on_epoch=lambda epoch: torch.rand(epoch.epoch))
     assert equal(fit(params, data), disturbed)
+
+
+def test_every_epoch_has_its_own_order_and_augmentation(data, small_params, monkeypatch):
+    seen: dict[int, list[int]] = {}
+
+    def augmented(self, images, epoch, samples):
+        seen.setdefault(epoch, []).extend(samples.tolist())
+        return original(self, images, epoch, samples)
+
+    original = Policy.augmented
+    monkeypatch.setattr(Policy, "augmented", augmented)
+    fit(small_params(), data)
+    assert list(seen) == [0, 1, 2]
+    assert all(sorted(order) == list(range(90)) for order in seen.values())
+    assert seen[0] != seen[1] != seen[2]
 
 
 def test_the_rate_follows_the_schedule_step_by_step(data, small_params):

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import statistics
 
+import optuna
 import pytest
 
 from pipeline import paths, search
 from pipeline.errors import Mistake
-from pipeline.fit import TrainingData
+from pipeline.fit import TrainingData, fit
 from pipeline.params import read_mapping
 from pipeline.tracking import open_run
 
@@ -47,6 +49,32 @@ def test_trial_0_is_the_files_own_and_all_repeat(tracked_params):
         assert 0.01 <= trial.values["optimizer.lr"] <= 0.2
         assert 0.8 <= trial.values["optimizer.momentum"] <= 0.95
         assert isinstance(trial.values["model.convnet.width"], int)
+
+
+def test_another_seed_proposes_other_values(tracked_params):
+    two = {"trials": 2, "epochs": 1}
+    first, second = (run_search(tracked_params(search=two, seed=seed))[1].values for seed in (0, 1))
+    assert all(first[name] != second[name] for name in ("optimizer.lr", "optimizer.momentum"))
+
+
+def test_a_range_is_searched_on_its_own_scale(tracked_params):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    rates, momenta = zip(
+        *(search.propose(study.ask(), tracked_params())["optimizer"].values() for _ in range(100)), strict=True
+    )
+    assert statistics.median(rates) == pytest.approx((0.01 * 0.2) ** 0.5, rel=0.3)  # logarithmic
+    assert statistics.median(momenta) == pytest.approx((0.8 + 0.95) / 2, abs=0.03)
+
+
+def test_a_trial_is_worth_its_best_epoch(tracked_params):
+    params = tracked_params(
+        space={"optimizer": {"lr": {"low": 0.01, "high": 0.2}}}, search={"trials": 1, "epochs": 8},
+        optimizer={"lr": 0.05}, schedule={"name": "constant"}, model={"name": "mlp"},
+    )  # fmt: skip
+    best = fit(params.overlaid({"train": {"epochs": 8}}), TrainingData.open()).best
+    assert best.epoch < 8, "choose another rate: the last epoch is the best, which shows nothing"
+    (trial,) = run_search(params)
+    assert (trial.val_accuracy, trial.val_loss) == (best.val_accuracy, best.val_loss)
 
 
 def test_a_trial_does_not_depend_on_how_many_follow(tracked_params):
