@@ -140,6 +140,11 @@ def test_too_small_an_image_names_the_smallest_that_works(name, settings):
     build_network(name, settings, SHAPE._replace(image_size=16), 0.0)
 
 
+def test_hidden_units_begin_without_a_bias():
+    hidden = build_network("mlp", catalogue.Mlp(width=12, depth=2), SHAPE, 0.0).hidden
+    assert all((layer.bias == 0).all() for layer in hidden if isinstance(layer, torch.nn.Linear))
+
+
 def test_convnet_has_the_depths_and_widths_it_is_told():
     settings = catalogue.Convnet(width=4, stages=3, first_depth=1, depth=2)
     module = build_network("convnet", settings, SHAPE, 0.0)

@@ -173,7 +173,10 @@ def test_the_best_is_finished_then_accurate_then_of_low_loss_then_early():
         assert search.best_values([worse, better]) == {"optimizer": {"lr": better.number}}
 
 
-def test_pruning_ends_trials_early(tracked_params):
+def test_pruning_ends_trials_early(tracked_params, monkeypatch):
+    studies: list[optuna.Study] = []
+    create = optuna.create_study
+    monkeypatch.setattr(optuna, "create_study", lambda **options: studies.append(create(**options)) or studies[0])
     space = {"optimizer": {"lr": {"choices": [0.05, 1e-9]}}}
     params = tracked_params(
         space=space, search={"trials": 9, "pruner": "median", "sampler": "random", "epochs": 6}, optimizer={"lr": 0.05}
@@ -182,6 +185,8 @@ def test_pruning_ends_trials_early(tracked_params):
     pruned = [trial for trial in trials if trial.state == "pruned"]
     assert pruned
     assert all(trial.epochs < 6 and trial.values["optimizer.lr"] == 1e-9 for trial in pruned)
+    told = [trial.state.name.lower() for trial in studies[0].trials]  # what the sampler and the pruner go by
+    assert told == [trial.state for trial in trials]
 
 
 @pytest.mark.parametrize("trials", [0, 2])
