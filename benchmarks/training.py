@@ -54,6 +54,13 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
+def rates(key: str) -> list[float]:
+    """Images a second of each epoch of a run, as its recorder measured them between the first step and validation."""
+    name = "measured/train/images_per_second"
+    records = [json.loads(line) for line in (paths.state() / "runs" / key / "events.jsonl").read_text().splitlines()]
+    return [record["values"][name] for record in records if name in record.get("values", {})]
+
+
 # --- one batch --------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +135,7 @@ def throughput(data: TrainingData, chosen: Params, folder: Path, rounds: int, st
         """Runs between two epochs of the stack: the other ways' turn."""
         nonlocal usual
         ways["bare"].append(BATCH * steps / seconds(lambda: [bare(images, labels) for _ in range(steps)]))
-        few = max(4, steps // 4)
+        few = max(4, steps // 2)  # of which the workers have four ready when the turn comes
         started, done = time.perf_counter(), 0
         while done < few:
             batch = next(usual, None)
@@ -143,9 +150,7 @@ def throughput(data: TrainingData, chosen: Params, folder: Path, rounds: int, st
     with open_run("train", chosen, inputs=[]) as run:
         fit(chosen, data, run=run, on_epoch=others, progress=True)
         key = run.key
-    records = [json.loads(line) for line in (paths.state() / "runs" / key / "events.jsonl").read_text().splitlines()]
-    name = "measured/train/images_per_second"
-    stack = [record["values"][name] for record in records if name in record.get("values", {})]
+    stack = rates(key)
     # The first round warms up: threads, the sender's imports, the loader's processes.
     stack, bare_rates, usual_rates = stack[1:], ways["bare"][1:], ways["usual"][1:]
     print(f"whole stack, bf16, channels-last              {spread(stack, 0)} images/s")
@@ -187,9 +192,7 @@ def step_overhead(data: TrainingData, chosen: Params, rounds: int) -> None:
     with open_run("train", chosen, inputs=[]) as run:
         fit(chosen, data, run=run, on_epoch=lambda epoch: bare.append(seconds(bare_epoch)), progress=True)
         key = run.key
-    records = [json.loads(line) for line in (paths.state() / "runs" / key / "events.jsonl").read_text().splitlines()]
-    name = "measured/train/images_per_second"
-    stack = [64 * steps / record["values"][name] for record in records if name in record.get("values", {})]
+    stack = [64 * steps / rate for rate in rates(key)]
     added = [(a - b) / steps * 1e3 for a, b in zip(stack[1:], bare[1:], strict=True)]
     print(f"added to a step of a tiny model               {spread(added)} ms")
 

@@ -59,6 +59,14 @@ def notices(chosen: Params) -> list[str]:
         lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
     if chosen.search.trials == 1:
         lines.append("search.trials: 1 tries params.yaml's own values only")
+    schedule, trial_epochs = chosen.schedule, chosen.search.epochs or chosen.train.epochs
+    if chosen.search.trials > 1 and schedule.name == "step" and schedule.settings.every_epochs >= trial_epochs:
+        lines.append(
+            f"schedule.step.every_epochs: {schedule.settings.every_epochs} is not below a trial's {trial_epochs}"
+            " epochs: no trial sees the rate drop (search.epochs)"
+        )
+    if schedule.warmup_epochs >= min(chosen.train.epochs, trial_epochs):
+        lines.append(f"schedule.warmup_epochs: {schedule.warmup_epochs} epochs never reach the full rate")
     cores = usable_cores()
     if chosen.train.threads > cores:
         lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")

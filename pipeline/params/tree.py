@@ -121,7 +121,9 @@ class Augment(Settings):
 
 
 class Train(Settings):
-    epochs: int = setting("passes over the training split", ge=1, le=100_000)
+    epochs: int = setting(
+        "passes over the training split", ge=1, le=100_000, unsearchable="search.epochs is the length of every trial"
+    )
     batch_size: int = setting("images a step", ge=1, le=1_000_000, search=(16, 512, "log"))
     limit_batches: int | None = setting("batches an epoch at most; null: all", ge=1)
     early_stopping_epochs: int | None = setting("epochs without a better validation loss; null: never", ge=1)

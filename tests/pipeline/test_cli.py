@@ -188,6 +188,10 @@ def test_notices_say_what_may_surprise(shipped: Params) -> None:
     assert "search.space.optimizer.momentum: skipped, adam has no momentum" in check.notices(adam)
     none = shipped.overlaid({"search": {"trials": 0}})
     assert [line for line in check.notices(none) if "switches the search off" in line]
+    step = shipped.overlaid({"schedule": {"name": "step", "warmup_epochs": 8}})
+    assert [line.split(":")[0] for line in check.notices(step) if line.startswith("schedule")] == [
+        "schedule.step.every_epochs", "schedule.warmup_epochs",
+    ]  # fmt: skip
     many = shipped.overlaid({"train": {"threads": 1000}})
     assert [line for line in check.notices(many) if line.startswith("train.threads: 1000 on")]
 
