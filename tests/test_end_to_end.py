@@ -20,8 +20,8 @@ from tests.conftest import make_clone
 QUICK = {  # a minute's work instead of the shipped experiment
     "  epochs: 20 ": "  epochs: 2 ",
     "    width: 32 ": "    width: 8 ",
-    "  trials: 8 ": "  trials: 2 ",
-    "  epochs: 8 ": "  epochs: 1 ",
+    "  trials: 6 ": "  trials: 2 ",
+    "  epochs: 6 ": "  epochs: 1 ",
 }
 STAGES = ["source", "prepare", "augment", "search", "train", "evaluate"]
 
