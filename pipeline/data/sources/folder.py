@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_SPLIT_FOLDERS = {"train": TRAIN, "val": VALIDATION, "validation": VALIDATION, "test": TEST}
+_SPLIT_FOLDERS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 _LAYOUT = "make one sub-folder a class, or train/ [val/] test/ each with one sub-folder a class"
 
 # What file managers, archivers and network drives leave behind. Hidden names are left out as well.
@@ -96,8 +96,9 @@ class Folder:
         # `train` and `bus` may be classes; train/ and test/ beside one another, with folders in them, are splits
         if "train" not in named or (len(named) == 1 and len(top) > 1) or not walk.subfolders("train"):
             return {}
-        if {"val", "validation"} <= named.keys():
-            raise Mistake(f"{self.place}: both val/ and validation/; keep one of them")
+        held_out = [f"{name}/" for name, split in named.items() if split == VALIDATION]
+        if len(held_out) > 1:
+            raise Mistake(f"{self.place}: both {' and '.join(held_out)}; keep one of them")
         extra = [shown(name) for name in top if name not in named]
         if extra:
             beside = ", ".join(f"{name}/" for name in named)

@@ -66,6 +66,7 @@ def test_what_is_wrong_is_said_with_place_and_remedy(tmp_path: Path) -> None:
     message = refused(make(tmp_path / "beside", "train/a/1.png", "train/b/1.png", "test/a/1.png", "other/a/1.png"))
     assert "other/ lies beside" in message
     assert "both val/ and validation/" in refused(make(tmp_path / "both", "train/a/1", "val/a/1", "validation/a/1"))
+    assert "both val/ and valid/" in refused(make(tmp_path / "too", "train/a/1", "val/a/1", "valid/a/1"))
 
 
 def test_leftovers_are_left_out_and_other_files_noted(tmp_path: Path) -> None:
