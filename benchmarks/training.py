@@ -168,12 +168,15 @@ def _ratios(first: list[float], second: list[float]) -> list[float]:
 
 
 def step_overhead(data: TrainingData, chosen: Params, rounds: int) -> None:
-    """Milliseconds a step that Lightning, our logger at every step and the progress bar add to a linear model."""
-    steps = 200
+    """Milliseconds a step that Lightning, our logger at every step and the progress bar add to a linear model.
+
+    The first half of the rounds is left out: so short a training would be measured against the sender's imports.
+    """
+    steps, rounds = 300, 8 * rounds
     chosen = chosen.overlaid(
         {
             "model": {"name": "linear"},
-            "train": {"batch_size": 64, "precision": "32-true", "epochs": rounds + 1, "limit_batches": steps},
+            "train": {"batch_size": 64, "precision": "32-true", "epochs": rounds, "limit_batches": steps},
         }
     )
     batches = Batches(data.train, data.policy(chosen), 64, training=True, limit=steps)
@@ -193,7 +196,8 @@ def step_overhead(data: TrainingData, chosen: Params, rounds: int) -> None:
         fit(chosen, data, run=run, on_epoch=lambda epoch: bare.append(seconds(bare_epoch)), progress=True)
         key = run.key
     stack = [64 * steps / rate for rate in rates(key)]
-    added = [(a - b) / steps * 1e3 for a, b in zip(stack[1:], bare[1:], strict=True)]
+    half = len(stack) // 2
+    added = [(a - b) / steps * 1e3 for a, b in zip(stack[half:], bare[half:], strict=True)]
     print(f"added to a step of a tiny model               {spread(added)} ms")
 
 
