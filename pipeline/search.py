@@ -245,6 +245,8 @@ def run(params: Params) -> None:
         why = dimension.meaning_in(params)
         if why is not None:
             print(f"search: {dimension.name} is skipped: {why}")
+    if params.search.trials and own_values(params) is None:
+        print("search: params.yaml's own values lie outside search.space: they are trial 0 alone")
     with open_run("search", params, inputs=[paths.PREPARED, paths.AUGMENTED], outputs=[paths.SEARCH]) as tracked:
         trials = search(params, data, tracked)
         with paths.replacing(paths.SEARCH) as (folder,):

@@ -18,13 +18,23 @@ def main(work: Callable[[Params], None]) -> int:
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Run `work`; return its exit status, or the one that fits its error, said on stderr."""
-    signal.signal(signal.SIGTERM, _terminate)
+    terminated = False
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt  # unwinds like Ctrl-C: outputs are whole or absent, the run is marked as killed
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
-        return work() or ExitStatus.SUCCESS
+        status = work() or ExitStatus.SUCCESS
+        if terminated:  # the interrupt came within a destructor, where Python drops exceptions
+            raise KeyboardInterrupt
+        return status
     except Mistake as mistake:
         return _refuse(mistake)
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+        print("\ninterrupted; the same command starts what was not finished again", file=sys.stderr)
         return ExitStatus.INTERRUPTED
     except OSError as error:
         mistake_found = mistake_in_environment(error)
@@ -33,10 +43,6 @@ def guarded(work: Callable[[], int | None]) -> int:
         return _report()
     except Exception:
         return _report()
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # SIGTERM unwinds like Ctrl-C: outputs are whole or absent, the run is marked as killed
 
 
 def _refuse(mistake: Mistake) -> int:

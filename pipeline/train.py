@@ -60,8 +60,9 @@ def run(params: Params) -> None:
         tracked.log_artifact(paths.MODEL / CURVES)
         tracked.log_artifact(paths.MODEL / "learning_curves.png")
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
-        tracked.set_tags({"retrace.best_epoch": str(fitted.best.epoch)})
-    best = fitted.best
+        best = fitted.best  # whose weights were written: val/* ends with the last epoch
+        figures = {"best/epoch": best.epoch, "best/val_accuracy": best.val_accuracy, "best/val_loss": best.val_loss}
+        tracked.log_metrics(figures, step=best.step)
     print(
         f"train: best epoch {best.epoch} of {len(fitted.history)}:"
         f" validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"

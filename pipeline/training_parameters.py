@@ -33,6 +33,17 @@ class TrainingParameters:
     in_force: Mapping[str, Any]
     searched: tuple[Searched, ...]
 
+    def laid_over(self, own: Params) -> Params:
+        """params.yaml's tree with the values that the model was really trained with."""
+        tree: dict[str, Any] = {}
+        for item in self.searched:
+            *sections, key = item.name.split(".")
+            node = tree
+            for section in sections:
+                node = node.setdefault(section, {})
+            node[key] = item.chosen
+        return own.overlaid(tree)
+
     def to_json(self) -> str:
         searched = [[item.name, item.before, item.chosen] for item in self.searched]
         return json.dumps({"in_force": dict(self.in_force), "searched": searched}, indent=1) + "\n"
@@ -52,7 +63,7 @@ def training_parameters(own: Params, best: Mapping[str, Any]) -> TrainingParamet
 
 def read_training_parameters() -> TrainingParameters:
     """What train wrote. Raises Mistake where it is missing or damaged."""
-    remedy = "`dvc repro --force train` makes it again"
+    remedy = "`dvc repro` makes it (after a change by hand: `dvc repro --force train`)"
     try:
         content = json.loads(FILE.read_text(encoding="utf-8"))
         searched = tuple(Searched(name, before, chosen) for name, before, chosen in content["searched"])

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,11 @@ ROOT = Path(__file__).parent.parent.parent
     ("error", "status", "said"),
     [
         (Mistake("a: wrong", "b: wrong too"), ExitStatus.MISTAKE, "a: wrong\nb: wrong too\n"),
-        (KeyboardInterrupt(), ExitStatus.INTERRUPTED, "\ninterrupted; run the same command again to go on\n"),
+        (
+            KeyboardInterrupt(),
+            ExitStatus.INTERRUPTED,
+            "\ninterrupted; the same command starts what was not finished again\n",
+        ),
         (OSError(errno.ENOSPC, "full", "data/x"), ExitStatus.MISTAKE, "data/x: no space left on the disk"),
         (PermissionError(errno.EACCES, "no", "data/x"), ExitStatus.MISTAKE, "data/x: not permitted (no); make it"),
         (OSError(errno.EROFS, "read-only", "data/x"), ExitStatus.MISTAKE, "data/x: not permitted (read-only)"),
@@ -92,3 +98,25 @@ def test_a_signal_unwinds_the_work(tmp_path: Path, number: signal.Signals) -> No
     assert b"Traceback" not in said
     assert time.monotonic() - begun < 10
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_a_signal_that_a_destructor_swallowed_still_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def work() -> None:
+        with suppressed_unraisable():
+            Dropping()
+
+    assert stage.guarded(work) == ExitStatus.INTERRUPTED
+
+
+@contextmanager
+def suppressed_unraisable() -> Iterator[None]:
+    """What Python reports of an exception in a destructor is not an error here."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook

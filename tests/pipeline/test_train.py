@@ -52,8 +52,11 @@ def test_trains_with_the_searched_values_and_writes_the_best_epochs_model(best, 
     assert (paths.MODEL / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
     assert records()[0]["params"]["optimizer.lr"] == "0.03"
     tags = {name: value for record in records() if record["type"] == "tags" for name, value in record["values"].items()}
-    assert tags["retrace.best_epoch"] == str(expected.best.epoch)
     assert "retrace.out.artifacts/model" in tags
+    metrics = [record for record in records() if record["type"] == "metrics"]
+    best_figures = next(record for record in metrics if "best/epoch" in record["values"])
+    assert best_figures["step"] == expected.best.step
+    assert best_figures["values"]["best/val_accuracy"] == expected.best.val_accuracy
 
 
 def test_a_diverged_training_says_what_to_do_and_keeps_the_best_before_it(best, small_params):

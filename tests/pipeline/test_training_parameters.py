@@ -15,6 +15,8 @@ def test_comes_back_from_its_file(small_params, tmp_path, monkeypatch):
     FILE.write_text(written.to_json())
     assert read_training_parameters() == written
     assert written.in_force["optimizer.lr"] == 0.25
+    in_force = written.laid_over(small_params())
+    assert (in_force.optimizer.lr, in_force.optimizer.momentum, in_force.train) == (0.25, 0.9, small_params().train)
     assert written.searched == (Searched("optimizer.lr", 0.1, 0.25), Searched("optimizer.momentum", 0.9, 0.9))
 
 
