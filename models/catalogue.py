@@ -166,7 +166,20 @@ class OneCycle(Settings):
     final_fraction: float = setting("the last rate as a fraction of optimizer.lr", ge=0, le=1)
 
 
-SCHEDULES: dict[str, type[Settings]] = {"constant": Constant, "step": Step, "cosine": Cosine, "one_cycle": OneCycle}
+class Plateau(Settings):
+    """The rate is multiplied by `factor` when the validation loss has stopped falling."""
+
+    patience_epochs: int = setting("epochs without a lower validation loss before a drop", ge=0, search=(1, 10))
+    factor: float = setting("what the rate is multiplied by", gt=0, lt=1, search=(0.1, 0.9))
+
+
+SCHEDULES: dict[str, type[Settings]] = {
+    "constant": Constant,
+    "step": Step,
+    "cosine": Cosine,
+    "one_cycle": OneCycle,
+    "plateau": Plateau,
+}
 
 
 # --- regularization ---------------------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ from collections.abc import Callable
 from typing import Literal, TypedDict
 
 import pytorch_lightning as lightning
-from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn, optim
-from torch.optim.lr_scheduler import LambdaLR
 
 from models.catalogue import Regularization
 from models.losses import Loss
@@ -37,7 +35,7 @@ class Classifier(lightning.LightningModule):
         optimizer: Callable[[nn.Module], optim.Optimizer],
         schedule: Schedule,
     ) -> None:
-        """`schedule` maps the number of optimizer steps done to the factor on the learning rate."""
+        """`schedule` maps the number of optimizer steps done, and `val_losses`, to the factor on the learning rate."""
         super().__init__()
         self.network = network
         self._loss = loss
@@ -45,9 +43,16 @@ class Classifier(lightning.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._penalized = penalized(network)
+        self.val_losses: list[float] = []  # of the epochs done: whoever validates appends to it
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
+
+    def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
+        """Set the learning rate: a function of the step, it needs no scheduler whose state might be lost."""
+        factor = self._schedule(self.trainer.global_step, self.val_losses)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: Batch, batch_index: int) -> StepOutput:
         return self._step(batch, "train")
@@ -70,7 +75,8 @@ class Classifier(lightning.LightningModule):
             "images": len(labels),
         }
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> optim.Optimizer:
         optimizer = self._optimizer(self.network)
-        scheduler = LambdaLR(optimizer, self._schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer

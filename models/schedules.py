@@ -1,7 +1,8 @@
-"""Learning-rate schedules: the factor on the learning rate as a pure function of the step."""
+"""Learning-rate schedules: the factor on the learning rate as a pure function of the step and of the validation losses
+of the epochs done, so that a resumed training has the rates of an uninterrupted one."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from models import catalogue
@@ -14,23 +15,23 @@ class Horizon(NamedTuple):
     steps_per_epoch: int
 
 
-Schedule = Callable[[int], float]
+Schedule = Callable[[int, Sequence[float]], float]  # step, validation losses
 
 
 def constant(settings: catalogue.Constant, horizon: Horizon) -> Schedule:
-    return lambda step: 1.0
+    return lambda step, losses: 1.0
 
 
 def step(settings: catalogue.Step, horizon: Horizon) -> Schedule:
     every = settings.every_epochs * horizon.steps_per_epoch
-    return lambda step: float(settings.factor ** (step // every))
+    return lambda step, losses: float(settings.factor ** (step // every))
 
 
 def cosine(settings: catalogue.Cosine, horizon: Horizon) -> Schedule:
     """final + (1 - final) (1 + cos(pi step / steps)) / 2 (Loshchilov & Hutter 2017, equation 5)."""
     final = settings.final_fraction
 
-    def factor(step: int) -> float:
+    def factor(step: int, losses: Sequence[float]) -> float:
         return final + (1 - final) * (1 + math.cos(math.pi * min(1.0, step / horizon.steps))) / 2
 
     return factor
@@ -41,7 +42,7 @@ def one_cycle(settings: catalogue.OneCycle, horizon: Horizon) -> Schedule:
     last = max(1, horizon.steps - 1)
     peak = settings.rise * last
 
-    def factor(step: int) -> float:
+    def factor(step: int, losses: Sequence[float]) -> float:
         if step <= peak:
             start, end, progress = settings.initial_fraction, 1.0, step / peak
         else:
@@ -51,11 +52,30 @@ def one_cycle(settings: catalogue.OneCycle, horizon: Horizon) -> Schedule:
     return factor
 
 
+def plateau(settings: catalogue.Plateau, horizon: Horizon) -> Schedule:
+    """Times `factor` whenever more than `patience_epochs` epochs in a row have not lowered the least validation loss by
+    its ten-thousandth (torch's ReduceLROnPlateau, whose defaults these are)."""
+
+    def factor(step: int, losses: Sequence[float]) -> float:
+        least, waited, drops = math.inf, 0, 0
+        for loss in losses:
+            if loss < least * (1 - 1e-4):
+                least, waited = loss, 0
+            else:
+                waited += 1
+            if waited > settings.patience_epochs:
+                waited, drops = 0, drops + 1
+        return float(settings.factor**drops)
+
+    return factor
+
+
 SCHEDULES: dict[str, Callable[[Any, Horizon], Schedule]] = {
     "constant": constant,
     "step": step,
     "cosine": cosine,
     "one_cycle": one_cycle,
+    "plateau": plateau,
 }
 
 
@@ -63,4 +83,4 @@ def with_warmup(schedule: Schedule, warmup_steps: int) -> Schedule:
     """`schedule` times a linear rise: step t of the first `warmup_steps` runs at the share (t + 1) / warmup_steps."""
     if warmup_steps == 0:
         return schedule
-    return lambda step: schedule(step) * min(1.0, (step + 1) / warmup_steps)
+    return lambda step, losses: schedule(step, losses) * min(1.0, (step + 1) / warmup_steps)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
+from pipeline.callbacks import DivergedError, Epoch
 from pipeline.errors import Mistake
-from pipeline.fit import DivergedError, Epoch, TrainingData, fit, initialised_network
+from pipeline.fit import TrainingData, fit, initialised_network
 from pipeline.params import Dimension, Params
 from pipeline.tracking import Run, open_run
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from models.build import save_model
 from pipeline import paths, stage
+from pipeline.callbacks import DivergedError, Epoch, Fitted
 from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
-from pipeline.fit import DivergedError, Epoch, Fitted, TrainingData, describe, fit, is_helper
+from pipeline.fit import TrainingData, describe, fit, is_helper
 from pipeline.params import Params, read_mapping
 from pipeline.tracking import Run, open_run
 from pipeline.training_parameters import FILE as PARAMETERS

@@ -34,6 +34,8 @@ FLOORS: dict[str, int] = {
     "pipeline.inference": 1,
     "pipeline.tracking": 1,
     "pipeline.training_parameters": 1,
+    "pipeline.callbacks": 2,
+    "pipeline.checkpoint": 2,
     "pipeline.fit": 2,
     "pipeline.source": 2,
     "pipeline.prepare": 2,

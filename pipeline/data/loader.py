@@ -71,6 +71,8 @@ class Batches:
         self._whole_epoch = max(1, whole + (rest >= max(2, world))) if training else whole + (rest > rank)
         self._batches = self._whole_epoch if limit is None else min(self._whole_epoch, limit)
         self.epoch = 0
+        self._taken = 0  # batches of this epoch that were handed out
+        self._resumed = (-1, 0)  # epoch, and how many of its batches to pass over
 
     @property
     def sampler(self) -> "Batches":
@@ -80,13 +82,23 @@ class Batches:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """How far this epoch is; Lightning puts it into a checkpoint."""
+        return {"epoch": self.epoch, "taken": self._taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on within the epoch that `state` tells of; any other epoch is whole."""
+        self._resumed = (state["epoch"], state["taken"])
+
     def __len__(self) -> int:
         return self._batches
 
     def __iter__(self) -> Iterator[RawBatch]:
         epoch, size = self.epoch, len(self._split)
         order = seeding.permutation(self._seed, "order", epoch, size) if self._training else np.arange(size)
-        for index in range(self._batches):
+        self._taken = self._resumed[1] if self._resumed[0] == epoch else 0
+        for index in range(self._taken, self._batches):
+            self._taken = index + 1
             ends = self._training and index == self._whole_epoch - 1
             stop = size if ends else (index + 1) * self._batch_size
             samples = order[index * self._batch_size : stop]

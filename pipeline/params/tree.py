@@ -125,8 +125,11 @@ class Train(Settings):
         "passes over the training split", ge=1, le=100_000, unsearchable="search.epochs is the length of every trial"
     )
     batch_size: int = setting("images a step", ge=1, le=1_000_000, search=(16, 512, "log"))
+    accumulate_batches: int = setting("batches whose gradients make one step", ge=1, le=65_536)
     limit_batches: int | None = setting("batches an epoch at most; null: all", ge=1)
     early_stopping_epochs: int | None = setting("epochs without a better validation loss; null: never", ge=1)
+    ema_decay: float | None = setting("of the weights' moving average; null: none", gt=0, lt=1, search=(0.9, 0.9999))
+    checkpoint_seconds: float = setting("between two checkpoints", ge=0, le=86_400, operational=True)
     threads: int = setting("torch's threads", ge=1, le=1024, unsearchable=_MACHINE)
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = setting("what to train on", unsearchable=_MACHINE)
     devices: int = setting("how many of them", ge=1, le=1024, unsearchable=_MACHINE)

@@ -49,6 +49,10 @@ class Run:
         """Record what the machine did (seconds, bytes, images/s) as metrics named `measured/...`: never compared."""
         self._metrics({f"{MEASURED}{name}": value for name, value in values.items()}, step, measured=True)
 
+    def flush(self) -> None:
+        """Bring all that was recorded to the disk now: what a checkpoint builds on must not be lost by a power cut."""
+        self._writer.flush()
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a later value replaces an earlier one."""
         self._writer.append({"type": "tags", "values": {name: str(value) for name, value in tags.items()}})

@@ -69,6 +69,10 @@ class Writer:
             shutil.copyfile(source, copy)
         return copy
 
+    def flush(self) -> None:
+        """Bring what was appended to the disk. Raises OSError."""
+        os.fsync(self._descriptor)
+
     def close(self) -> None:
         """Bring everything to the disk and let the lock go."""
         self._closing.set()

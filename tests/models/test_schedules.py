@@ -16,12 +16,13 @@ SETTINGS = {
     "step": catalogue.Step(every_epochs=3, factor=0.5),
     "cosine": catalogue.Cosine(final_fraction=0.1),
     "one_cycle": catalogue.OneCycle(rise=0.3, initial_fraction=0.1, final_fraction=0.01),
+    "plateau": catalogue.Plateau(patience_epochs=2, factor=0.5),
 }
 
 
 def factors(name: str) -> list[float]:
     schedule = SCHEDULES[name](SETTINGS[name], HORIZON)
-    return [schedule(step) for step in range(HORIZON.steps)]
+    return [schedule(step, []) for step in range(HORIZON.steps)]
 
 
 def torch_factors(scheduler_class: type, **options: object) -> list[float]:
@@ -59,26 +60,36 @@ def test_one_cycle_equals_torch():
     assert factors("one_cycle") == pytest.approx(expected, abs=1e-12)
 
 
+@given(losses=st.lists(st.floats(0.01, 10) | st.sampled_from([1.0, 0.99995]), max_size=30), patience=st.integers(0, 4))
+def test_plateau_equals_torch_after_every_epoch(losses, patience):
+    schedule = SCHEDULES["plateau"](catalogue.Plateau(patience_epochs=patience, factor=0.5), HORIZON)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, eps=0)
+    for done in range(len(losses)):
+        scheduler.step(losses[done])
+        assert schedule(0, losses[: done + 1]) == optimizer.param_groups[0]["lr"]
+
+
 def test_constant_is_one():
     assert set(factors("constant")) == {1.0}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-@given(step=st.integers(0, 1000))
-def test_a_factor_is_a_share_of_the_rate_even_beyond_the_plan(name, step):
-    factor = SCHEDULES[name](SETTINGS[name], HORIZON)(step)
+@given(step=st.integers(0, 1000), losses=st.lists(st.floats(0, 10), max_size=20))
+def test_a_factor_is_a_share_of_the_rate_even_beyond_the_plan(name, step, losses):
+    factor = SCHEDULES[name](SETTINGS[name], HORIZON)(step, losses)
     assert 0 <= factor <= 1
     assert math.isfinite(factor)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_one_step_of_training_has_a_rate(name):
-    assert SCHEDULES[name](SETTINGS[name], Horizon(1, 1))(0) >= 0
+    assert SCHEDULES[name](SETTINGS[name], Horizon(1, 1))(0, []) >= 0
 
 
 def test_warmup_rises_linearly_and_then_is_the_schedule():
     schedule = SCHEDULES["step"](SETTINGS["step"], HORIZON)
     warm = with_warmup(schedule, 4)
-    assert [warm(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
-    assert warm(50) == schedule(50)
+    assert [warm(step, []) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert warm(50, []) == schedule(50, [])
     assert with_warmup(schedule, 0) is schedule

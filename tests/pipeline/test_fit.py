@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.callbacks import DivergedError, Epoch
 from pipeline.data import loader
 from pipeline.data.augmentation import Policy
 from pipeline.errors import Mistake
-from pipeline.fit import DivergedError, Epoch, TrainingData, fit, initialised_network
+from pipeline.fit import TrainingData, fit, initialised_network
 from pipeline.params import Params
 
 

@@ -1,0 +1,409 @@
+"""What goes on around the steps of a fit, as Lightning's callbacks: what repeats, what is counted, what is shown."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from models.classifier import StepOutput
+from pipeline import seeding
+from pipeline.tracking.run import Run
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training split came to; means over its images."""
+
+    epoch: int  # counted from 1
+    step: int  # optimizer steps done at its end
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float  # of its last step
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Larger is better: validation accuracy, then validation loss."""
+        return self.val_accuracy, -self.val_loss
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A network with the weights of its best epoch by validation."""
+
+    network: nn.Module
+    history: tuple[Epoch, ...]
+    best: Epoch
+
+
+class DivergedError(Exception):
+    """A loss became infinite or not a number. `fitted` is the best so far; None before the first validation."""
+
+    def __init__(self, phase: str, step: int, lr: float, loss: float, fitted: Fitted | None) -> None:
+        super().__init__(f"the {phase} loss became {loss} at step {step}, learning rate {lr:.6g}")
+        self.step, self.lr, self.loss, self.fitted = step, lr, loss, fitted
+
+
+class Repeatable(Callback):
+    """Dropout's numbers as a function of (seed, batch): what was drawn before does not matter; torch's threads."""
+
+    def __init__(self, seed: int, threads: int) -> None:
+        self._seed = seed
+        self._threads = threads
+
+    def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        torch.set_num_threads(self._threads)  # here: where there may be several processes, Lightning sets its own
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        batches_done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
+        torch.manual_seed(seeding.number(self._seed, "step", batches_done, trainer.global_rank))
+
+
+class Averaging(Callback):
+    """The exponential moving average of the weights, which takes their place in validation and is what is kept.
+
+    After step t the average moves by 1 - min(decay, (1 + t) / (10 + t)) towards the weights: the bound lets a young
+    average forget the first weights (TensorFlow's ExponentialMovingAverage). Running statistics are averaged likewise.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._network = network
+        self._decay = decay
+        self._average: dict[str, Tensor] = {}
+        self._swapped = False
+        self._steps_done = 0
+
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged weights, by name, as the network's state_dict has them."""
+        return self._average
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if not self._average:
+            self._average = _copied(self._network)
+        for name, value in self._network.state_dict().items():
+            self._average[name] = self._average[name].to(value.device)
+        self._steps_done = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self._steps_done:  # gradients are being accumulated
+            return
+        self._steps_done = step = trainer.global_step
+        weights = self._network.state_dict()
+        moving = [name for name, value in weights.items() if value.is_floating_point()]
+        decay = min(self._decay, (1 + step) / (10 + step))
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        move([self._average[name] for name in moving], [weights[name] for name in moving], step)
+        for name in weights.keys() - set(moving):
+            self._average[name].copy_(weights[name])
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._swap()
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._swap()
+
+    @contextmanager
+    def own_weights(self) -> Iterator[None]:
+        """The network with its own weights, also within validation."""
+        swapped = self._swapped
+        if swapped:
+            self._swap()
+        yield
+        if swapped:
+            self._swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"average": self._average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._average = dict(state_dict["average"])
+
+    def _swap(self) -> None:
+        with torch.no_grad():
+            for name, value in self._network.state_dict().items():
+                own = value.clone()
+                value.copy_(self._average[name])
+                self._average[name].copy_(own)
+        self._swapped = not self._swapped
+
+
+class _Sums:
+    """Sums over a phase's images, kept on the device until asked for."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Tensor, Tensor, int]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._loss = 0.0
+        self._correct = 0.0
+        self.images = 0
+
+    def add(self, output: StepOutput) -> None:
+        self._waiting.append((output["data_loss"], output["correct"], output["images"]))
+
+    def settle(self, trainer: lightning.Trainer | None = None) -> list[tuple[float, float]]:
+        """Fetch what was added since the last time, in one transfer: mean loss and accuracy of each batch.
+
+        With `trainer`, of the whole batch on all devices, whose shares are equal; every device must call it then, and
+        sees the same.
+        """
+        if not self._waiting:
+            return []
+        losses, corrects, images = zip(*self._waiting, strict=True)
+        shares = torch.stack([torch.stack(losses), torch.stack(corrects).float()])  # 2, batches
+        if trainer is not None and trainer.world_size > 1:
+            shares = trainer.strategy.reduce(shares, reduce_op="mean")
+        figures = shares.tolist()
+        self._waiting.clear()
+        for loss, correct, count in zip(*figures, images, strict=True):
+            self._loss += loss * count
+            self._correct += correct
+            self.images += count
+        return [(loss, correct / count) for loss, correct, count in zip(*figures, images, strict=True)]
+
+    def means(self, trainer: lightning.Trainer) -> tuple[float, float]:
+        """Mean loss and accuracy over the phase's images, on all devices."""
+        self.settle()
+        sums = [self._loss, self._correct, float(self.images)]
+        if trainer.world_size > 1:
+            total = torch.tensor(sums, dtype=torch.float64, device=trainer.strategy.root_device)
+            sums = trainer.strategy.reduce(total, reduce_op="sum").tolist()
+        self._clear()
+        return sums[0] / sums[2], sums[1] / sums[2]
+
+    def state(self) -> list[float]:
+        """Call when nothing waits."""
+        return [self._loss, self._correct, self.images]
+
+    def load(self, state: Sequence[float]) -> None:
+        self._loss, self._correct, self.images = state[0], state[1], int(state[2])
+
+
+class Recorder(Callback):
+    """Counts, logs, stops early or at a loss that is not finite, and keeps the weights of the best epoch."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        run: Run | None,
+        log_every_steps: int,
+        on_epoch: Callable[[Epoch], None] | None,
+        early_stopping_epochs: int | None = None,
+        averaging: Averaging | None = None,
+    ) -> None:
+        self._network = network
+        self._run = run
+        self._log_every_steps = log_every_steps
+        self._on_epoch = on_epoch
+        self._early_stopping_epochs = early_stopping_epochs
+        self._averaging = averaging
+        self._train, self._val = _Sums(), _Sums()
+        self._places: list[tuple[int, float]] = []  # step and learning rate of each batch that `_train` has not settled
+        self._unlogged: list[
+            tuple[int, float, float, float]
+        ] = []  # settled batches: step, learning rate, loss, accuracy
+        self._steps_done = self._logged_step = 0
+        self._validated: tuple[float, float] = (math.nan, math.nan)
+        self.history: list[Epoch] = []
+        self._best: Epoch | None = None
+        self._best_weights: dict[str, Tensor] = {}
+        self._last_lr = math.nan
+        self._started = self._validating = 0.0
+        self._images_before = 0  # of this epoch, counted before it was resumed
+
+    def fitted(self) -> Fitted:
+        """The network with its best weights loaded. Call after at least one epoch."""
+        assert self._best is not None
+        self._network.load_state_dict(self._best_weights)
+        return Fitted(self._network, tuple(self.history), self._best)
+
+    # --- what a checkpoint holds --------------------------------------------------------------------------------------
+
+    def settle(self, trainer: lightning.Trainer) -> None:
+        """Fetch the waiting batches' figures. Raises DivergedError at the first loss that is not finite.
+
+        When it is called changes nothing of what is counted or logged, so that a checkpoint may call it at any step.
+        """
+        for (step, lr), (loss, accuracy) in zip(self._places, self._train.settle(trainer), strict=True):
+            if not math.isfinite(loss):
+                raise self._diverged("training", step, lr, loss)
+            self._unlogged.append((step, lr, loss, accuracy))
+            self._last_lr = lr
+        self._places.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it in plain containers and tensors; call after `settle`."""
+        return {
+            "train": self._train.state(),
+            "unlogged": [list(figures) for figures in self._unlogged],
+            "logged_step": self._logged_step,
+            "last_lr": self._last_lr,
+            "history": [list(dataclasses.astuple(epoch)) for epoch in self.history],
+            "best": None if self._best is None else self._best.epoch,
+            "best_weights": self._best_weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._train.load(state_dict["train"])
+        self._images_before = self._train.images
+        self._unlogged = [(step, lr, loss, accuracy) for step, lr, loss, accuracy in state_dict["unlogged"]]
+        self._logged_step = state_dict["logged_step"]
+        self._last_lr = state_dict["last_lr"]
+        self.history = [Epoch(*figures) for figures in state_dict["history"]]
+        self._best = None if state_dict["best"] is None else self.history[state_dict["best"] - 1]
+        self._best_weights = dict(state_dict["best_weights"])
+
+    # --- hooks --------------------------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._started = time.perf_counter()  # an epoch that is resumed does not start again
+        self._steps_done = trainer.global_step
+        pl_module.val_losses[:] = [epoch.val_loss for epoch in self.history]
+        for epoch in self.history if self._on_epoch is not None else ():  # whoever follows the epochs starts anew too
+            self._on_epoch(epoch)  # type: ignore[misc]  # mypy forgets the check
+        trainer.should_stop = trainer.should_stop or self._is_stopping()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._started = time.perf_counter()
+        self._images_before = 0
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        stepped = step > self._steps_done  # otherwise gradients are being accumulated for the step to come
+        self._train.add(outputs)
+        self._places.append((step if stepped else step + 1, float(trainer.optimizers[0].param_groups[0]["lr"])))
+        if stepped:
+            self._steps_done = step
+            if step - self._logged_step >= self._log_every_steps:
+                self._log(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._val.add(outputs)
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._validating = time.perf_counter()
+        self._log(trainer)  # a loss that is not finite is reported as training's, at its step
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._validated = self._val.means(trainer)
+        if not math.isfinite(self._validated[0]):  # the last step spoilt the weights; no later one will say so
+            raise self._diverged("validation", trainer.global_step, self._last_lr, self._validated[0])
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        images = self._train.images - self._images_before  # of this device, since the epoch was started or resumed
+        train_loss, train_accuracy = self._train.means(trainer)
+        epoch = Epoch(
+            epoch=trainer.current_epoch + 1,
+            step=trainer.global_step,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=self._validated[0],
+            val_accuracy=self._validated[1],
+            lr=self._last_lr,
+        )
+        self.history.append(epoch)
+        pl_module.val_losses.append(epoch.val_loss)
+        if self._best is None or epoch.rank > self._best.rank:
+            self._best = epoch
+            self._best_weights = _copied(self._averaging or self._network)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(
+                {
+                    "epoch": epoch.epoch,
+                    "train/loss": epoch.train_loss,
+                    "train/accuracy": epoch.train_accuracy,
+                    "val/loss": epoch.val_loss,
+                    "val/accuracy": epoch.val_accuracy,
+                },
+                step=epoch.step,
+            )
+        if self._run is not None and images:
+            rate = images / (self._validating - self._started)
+            self._run.log_measurements({"train/images_per_second": rate}, step=epoch.step)
+        if self._on_epoch is not None:
+            self._on_epoch(epoch)
+        trainer.should_stop = trainer.should_stop or self._is_stopping()
+
+    def _is_stopping(self) -> bool:
+        """Whether `early_stopping_epochs` epochs have brought no better validation loss."""
+        if self._early_stopping_epochs is None or not self.history:
+            return False
+        lowest = min(self.history, key=lambda epoch: epoch.val_loss)
+        return self.history[-1].epoch - lowest.epoch >= self._early_stopping_epochs
+
+    def _diverged(self, phase: str, step: int, lr: float, loss: float) -> DivergedError:
+        return DivergedError(phase, step, lr, loss, self.fitted() if self._best is not None else None)
+
+    def _log(self, trainer: lightning.Trainer) -> None:
+        """Log the last step's figures: the mean over its batches, of which gradient accumulation makes several."""
+        self.settle(trainer)
+        if not self._unlogged:
+            return
+        step, lr, _, _ = self._unlogged[-1]
+        batches = [figures for figures in self._unlogged if figures[0] == step]
+        self._unlogged.clear()
+        self._logged_step = step
+        if trainer.logger is not None:
+            loss, accuracy = (sum(figures[i] for figures in batches) / len(batches) for i in (2, 3))
+            trainer.logger.log_metrics({"train/loss_step": loss, "train/accuracy_step": accuracy, "lr": lr}, step=step)
+
+
+def _copied(source: nn.Module | Averaging) -> dict[str, Tensor]:
+    weights = source.weights() if isinstance(source, Averaging) else source.state_dict()
+    return {name: value.detach().clone() for name, value in weights.items()}
+
+
+class Progress(Callback):
+    """One bar for the whole fit: Lightning's own draws two for every epoch. Silent where stderr is no terminal."""
+
+    def __init__(self, recorder: Recorder, epochs: int, batches_per_epoch: int) -> None:
+        self._recorder = recorder
+        self._epochs = epochs
+        self._bar = tqdm(total=epochs * batches_per_epoch, desc="train", unit="batch", disable=None, mininterval=0.2)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        done = trainer.fit_loop.total_batch_idx + 1  # more than none in a fit that is resumed
+        self._bar.initial = self._bar.n = self._bar.last_print_n = done
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._bar.update()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        epoch = self._recorder.history[-1]
+        self._bar.set_postfix_str(
+            f"epoch {epoch.epoch}/{self._epochs}, loss {epoch.train_loss:.4f},"
+            f" validation accuracy {epoch.val_accuracy:.4f}",
+            refresh=False,
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it stands and give the line back."""
+        self._bar.close()
