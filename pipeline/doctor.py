@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import params, paths
+from pipeline import lineage, params, paths
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
-from pipeline.tracking import lineage
 
 _CONSTRAINTS = Path("constraints.txt")
 _ANSWER_SECONDS = 3.0  # a tracking server that is there answers its health page at once

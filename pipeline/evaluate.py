@@ -214,7 +214,8 @@ def run(params: Params) -> None:
     test_paths = _paths(test)
     inputs = (paths.MODEL, paths.PREPARED, paths.TEST)
     # In MLflow the test accuracy stands beside the values that the model was trained with, not those searched from.
-    with open_run("evaluate", trained.laid_over(params), inputs=inputs, outputs=(paths.EVALUATION,)) as tracked:
+    in_force = trained.laid_over(params)
+    with open_run("evaluate", params, inputs, [paths.EVALUATION], in_force=in_force) as tracked:
         device = torch_device(params.train.accelerator) or "cpu"  # this machine may lack what the training had
         splits = {
             "validation": _judge(model, validation, device, "validation"),

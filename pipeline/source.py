@@ -177,7 +177,8 @@ def run(params: "Params") -> None:
 def _write(params: "Params", listing: Listing, content: bytes) -> None:
     from pipeline.tracking import open_run
 
-    with open_run("source", params, inputs=[], outputs=[paths.SOURCE]) as tracked:
+    contents = {"data.path": hashlib.sha256(content).hexdigest()}
+    with open_run("source", params, inputs=[], outputs=[paths.SOURCE], contents=contents) as tracked:
         paths.write_atomically(paths.SOURCE, content)
         counts = {
             "images": len(listing.items),

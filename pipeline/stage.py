@@ -1,19 +1,62 @@
 """The thin edge of every stage and command: reads and validates params.yaml, turns errors into exit statuses."""
 
+import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from pipeline import params
 from pipeline.errors import ExitStatus, Mistake, mistake_in_environment
 from pipeline.params import Params
 
+if TYPE_CHECKING:
+    import psutil
+
+_SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh")
+_WATCH_SECONDS = 0.5
+
 
 def main(work: Callable[[Params], None]) -> int:
-    """Run a stage's work on the validated parameters; return its exit status."""
+    """Run a stage's work on the validated parameters; return its exit status. It ends when its `dvc` is gone."""
+    if "DVC_STAGE" in os.environ:
+        _end_with_dvc()
     return guarded(lambda: work(params.load()))
+
+
+def _end_with_dvc() -> None:
+    """Have this process interrupted when the `dvc` that started it is killed: it would work on for nobody, beside the
+    next one.
+
+    The kernel's own signal (PR_SET_PDEATHSIG) does not serve: a shell may stand between the two and live on.
+    """
+    import psutil
+
+    ancestors = psutil.Process().parents()
+    parent = next((process for process in ancestors if process.name() not in _SHELLS), None)
+    if parent is None or "dvc" not in " ".join(parent.cmdline()):
+        return  # the variable was set by hand, or dvc is gone already: the lock on the state keeps two apart
+
+    def watch() -> None:
+        while _is_running(parent):
+            time.sleep(_WATCH_SECONDS)
+        print("dvc is gone; this stage ends too", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch-dvc", daemon=True).start()
+
+
+def _is_running(process: "psutil.Process") -> bool:
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def guarded(work: Callable[[], int | None]) -> int:
@@ -34,7 +77,7 @@ def guarded(work: Callable[[], int | None]) -> int:
     except Mistake as mistake:
         return _refuse(mistake)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command starts what was not finished again", file=sys.stderr)
+        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
         return ExitStatus.INTERRUPTED
     except OSError as error:
         mistake_found = mistake_in_environment(error)

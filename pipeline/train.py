@@ -11,10 +11,12 @@ from pathlib import Path
 from models.build import save_model
 from pipeline import paths, stage
 from pipeline.callbacks import DivergedError, Epoch, Fitted
+from pipeline.checkpoint import Checkpoints
 from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
 from pipeline.fit import TrainingData, describe, fit, is_helper
 from pipeline.params import Params, read_mapping
+from pipeline.state import Work, work
 from pipeline.tracking import Run, open_run
 from pipeline.training_parameters import FILE as PARAMETERS
 from pipeline.training_parameters import training_parameters
@@ -42,20 +44,20 @@ def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted
 def run(params: Params) -> None:
     best_values = read_mapping(paths.BEST)
     parameters = training_parameters(params, best_values)
-    params = params.overlaid(best_values)
+    chosen = params.overlaid(best_values)
     data = TrainingData.open()
+    inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
     if is_helper():
         with suppress(DivergedError):  # the stage's own process says it
-            fit(params, data)
+            fit(chosen, data, checkpoints=_checkpoints(work("train", params, inputs)))
         return
-    inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
-    with open_run("train", params, inputs=inputs, outputs=[paths.MODEL]) as tracked:
+    with open_run("train", params, inputs, [paths.MODEL], in_force=chosen) as tracked:
         try:
-            fitted = fit(params, data, run=tracked, progress=True)
+            fitted = fit(chosen, data, run=tracked, progress=True, checkpoints=_checkpoints(tracked.work))
         except DivergedError as error:
-            raise _mistake(error, params, data, tracked) from None
+            raise _mistake(error, chosen, data, tracked) from None
         with paths.replacing(paths.MODEL) as (folder,):
-            write_model(folder, params, data, fitted)
+            write_model(folder, chosen, data, fitted)
             (folder / PARAMETERS.name).write_text(parameters.to_json(), encoding="utf-8")
         tracked.log_artifact(PARAMETERS)
         tracked.log_artifact(paths.MODEL / CURVES)
@@ -68,6 +70,10 @@ def run(params: Params) -> None:
         f"train: best epoch {best.epoch} of {len(fitted.history)}:"
         f" validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
     )
+
+
+def _checkpoints(of: Work) -> Checkpoints:
+    return Checkpoints(of.folder / "checkpoints", of.fingerprint)
 
 
 def _mistake(error: DivergedError, params: Params, data: TrainingData, tracked: Run) -> Mistake:

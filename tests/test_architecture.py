@@ -26,6 +26,8 @@ FLOORS: dict[str, int] = {
     "pipeline.seeding": 0,
     "pipeline.params": 1,
     "pipeline.stage": 1,
+    "pipeline.lineage": 1,
+    "pipeline.state": 1,
     "pipeline.data": 1,
     "pipeline.pictures": 1,
     "pipeline.metrics": 1,
@@ -50,8 +52,9 @@ FLOORS: dict[str, int] = {
     "pipeline.cli": 3,
 }
 
-# Code that changes no output: their own values are tracked as params, or they tell MLflow what was made.
-NO_DEPENDENCY = ("pipeline.params", "models.catalogue", "pipeline.tracking")
+# Code that changes no output: their own values are tracked as params, they keep what is under way, or they tell MLflow
+# what was made.
+NO_DEPENDENCY = ("pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state")
 
 # Modules found by the name in params.yaml: only the one that is chosen counts, so that adding one makes nothing stale.
 BY_NAME = {"models.build": "models/networks/${model.name}.py"}

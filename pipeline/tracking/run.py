@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -11,10 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from pipeline import paths
+from pipeline import lineage, paths, state
 from pipeline.errors import Mistake
 from pipeline.params import Params
-from pipeline.tracking import lineage, spool
+from pipeline.tracking import spool
 from pipeline.tracking.destination import ENVIRONMENT, Destination, destination, redacted
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def runs_folder() -> Path:
 class Run:
     """One logical run. Every method appends to the spool and returns within microseconds (files: their copying)."""
 
-    def __init__(self, key: str, session: str, writer: spool.Writer, source_tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, key: str, session: str, writer: spool.Writer, source_tags: Mapping[str, str], work: state.Work
+    ) -> None:
+        """work: what the stage does whose run, or whose run's child, this is."""
         self.key = key
+        self.work = work
         self._session = session
         self._writer = writer
         self._source_tags = source_tags
@@ -78,7 +83,9 @@ class Run:
     def child(self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None) -> "Iterator[Run]":
         """A run below this one: a trial of a search, a fold, a seed."""
         everything = {**self._source_tags, **(tags or {})}
-        with _recorded(stage, params, self._session, name, everything, self._source_tags, parent=self.key) as run:
+        with _recorded(
+            stage, params, self.work, self._session, name, everything, self._source_tags, parent=self.key
+        ) as run:
             yield run
 
     def _metrics(self, values: Mapping[str, float], step: int, measured: bool) -> None:
@@ -93,31 +100,52 @@ class Run:
 
 @contextmanager
 def open_run(
-    stage: str, params: Params, inputs: Sequence[Path], outputs: Sequence[Path] = (), name: str | None = None
+    stage: str,
+    params: Params,
+    inputs: Sequence[Path],
+    outputs: Sequence[Path] = (),
+    name: str | None = None,
+    in_force: Params | None = None,
+    contents: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
     """Record a stage as one MLflow run, with the hashes of its inputs now and of its outputs at the end.
 
+    params: params.yaml's own. in_force: the values to record, where a search has set some of them.
+    contents: hashes, by name, of inputs that are no files of the project.
+    What an earlier process left of the same work is taken up: its run goes on, and `run.work.folder` has what it kept.
     The run ends FINISHED, FAILED (an exception, named in the tag retrace.error) or KILLED (Ctrl-C, SIGTERM; also a
     process that vanished). At the end, waits at most tracking.drain_seconds for MLflow to take the rest; tracking
-    that does not work is said in one line and changes nothing else. Raises Mistake when an input is missing.
+    that does not work is said in one line and changes nothing else. Raises Mistake when an input is missing, and when
+    one has changed while the stage ran.
     """
-    session = uuid.uuid4().hex
+    with (
+        state.held(_work(stage, params, inputs)) as kept,
+        _opened(stage, in_force or params, kept, outputs, name) as run,
+    ):
+        yield run
+
+
+@contextmanager
+def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Path], name: str | None) -> Iterator[Run]:
+    key = kept.run_key
     interrupted = False
-    sender = Sender(session, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
+    sender = Sender(key, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
-        hashes = {path.as_posix(): _hash(path) for path in inputs}
         source = {
             "mlflow.user": lineage.user(),
             "mlflow.source.name": f"python -m pipeline.{stage}",
             "mlflow.source.type": "LOCAL",
             **lineage.git_tags(Path.cwd()),
         }
+        hashes = kept.work.dependencies
         tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
         datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
-        with _recorded(
-            stage, params, session, name, tags, source, key=session, datasets=datasets, outputs=outputs
-        ) as run:
+        with _recorded(stage, params, kept.work, key, name, tags, source, key=key, datasets=datasets) as run:
             yield run
+            _refuse_changes(kept.work, outputs)
+            digests = {path.as_posix(): lineage.md5(path) for path in outputs}
+            run.set_tags({f"retrace.out.{path}": digest for path, digest in digests.items()})
+        kept.finish(digests)
     except KeyboardInterrupt:
         interrupted = True
         raise
@@ -125,9 +153,27 @@ def open_run(
         sender.finish(_INTERRUPTED_WAIT_SECONDS if interrupted else None)
 
 
-def _hash(path: Path) -> str:
+def _refuse_changes(done: state.Work, outputs: Sequence[Path]) -> None:
+    """Raises Mistake where what the stage was made from is not there any more: DVC hashes it only now, and would take
+    the new for what was used."""
+    changed = state.what_changed(done)
+    if not changed:
+        return
+    for path in outputs:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    raise Mistake(
+        *changed,
+        f"{done.stage}: its outputs are not kept, since DVC would note them as made from what is there now; run"
+        " `dvc repro` again: with the old content back it goes on from where it was, with the new it starts anew",
+    )
+
+
+def _work(stage: str, params: Params, inputs: Sequence[Path], contents: Mapping[str, str] | None) -> state.Work:
     try:
-        return lineage.md5(path)
+        return state.work(stage, params, inputs, contents)
     except FileNotFoundError as error:
         raise Mistake(f"{error.filename}: not found; `dvc repro` makes it, or `dvc checkout` brings it back") from None
 
@@ -136,6 +182,7 @@ def _hash(path: Path) -> str:
 def _recorded(
     stage: str,
     params: Params,
+    work: state.Work,
     session: str,
     name: str | None,
     tags: Mapping[str, str],
@@ -143,12 +190,11 @@ def _recorded(
     key: str | None = None,
     parent: str | None = None,
     datasets: Mapping[str, str] | None = None,
-    outputs: Sequence[Path] = (),
 ) -> Iterator[Run]:
     """A spool from its start record to its end record."""
     key = key or uuid.uuid4().hex
     writer = spool.Writer(runs_folder() / key)
-    run = Run(key, session, writer, source_tags)
+    run = Run(key, session, writer, source_tags, work)
     try:
         writer.append(
             {
@@ -166,7 +212,6 @@ def _recorded(
         )
         try:
             yield run
-            run.set_tags({f"retrace.out.{path.as_posix()}": lineage.md5(path) for path in outputs})
         except BaseException as error:
             # GeneratorExit: a child given up by a parent that is itself ending
             status = "FAILED" if isinstance(error, Exception | SystemExit) else "KILLED"

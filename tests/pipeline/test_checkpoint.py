@@ -1,4 +1,4 @@
-"""A fit that is stopped at any of its save points goes on to the bits, the history and the metrics of one that was not."""
+"""A fit that is stopped at any of its save points goes on to the bits, history and metrics of one that was not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +9,7 @@ import pytest
 from pipeline import checkpoint as module
 from pipeline.checkpoint import Checkpoints
 from pipeline.fit import TrainingData, fit
+from pipeline.state import Work
 from pipeline.tracking import spool
 from pipeline.tracking.run import Run
 
@@ -31,7 +32,7 @@ def recorded(folder: Path) -> Iterator[Run]:
     """A run that is sent nowhere."""
     writer = spool.Writer(folder)
     try:
-        yield Run("key", "session", writer, {})
+        yield Run("key", "session", writer, {}, Work("train", {}, {}, {}, {}))
     finally:
         writer.close()
 

@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from pipeline import lineage
 from pipeline.params import read_mapping
-from pipeline.tracking import lineage
 
 DVC_YAML = """
 stages:
