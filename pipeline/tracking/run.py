@@ -119,7 +119,7 @@ def open_run(
     one has changed while the stage ran.
     """
     with (
-        state.held(_work(stage, params, inputs)) as kept,
+        state.held(_work(stage, params, inputs, contents)) as kept,
         _opened(stage, in_force or params, kept, outputs, name) as run,
     ):
         yield run
