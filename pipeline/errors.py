@@ -5,6 +5,9 @@ Every command and every stage ends with one of these; `dvc` turns all but 0 into
 
 import enum
 import errno
+import os
+from pathlib import Path
+from typing import Any
 
 
 class ExitStatus(enum.IntEnum):
@@ -30,7 +33,13 @@ def mistake_in_environment(error: OSError) -> Mistake | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Mistake(f"{place}: no space left on the disk; free some and run the same command again")
     if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-        return Mistake(f"{place}: in the way ({error.strerror}); move it elsewhere, then run again")
+        return Mistake(f"{_in_the_way(place)}: in the way ({error.strerror}); move it elsewhere, then run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Mistake(f"{place}: not permitted ({error.strerror}); make it accessible to this user, then run again")
     return None
+
+
+def _in_the_way(place: Any) -> Any:
+    """The file that stands where a folder should be, of a path that goes through it."""
+    ancestors = reversed(Path(os.fsdecode(place)).parents)
+    return next((ancestor for ancestor in ancestors if ancestor.exists() and not ancestor.is_dir()), place)

@@ -47,7 +47,12 @@ class Recorder:
 
     @contextmanager
     def __call__(
-        self, stage: str, params: params.Params, inputs: tuple[Path, ...], outputs: tuple[Path, ...] = ()
+        self,
+        stage: str,
+        params: params.Params,
+        inputs: tuple[Path, ...],
+        outputs: tuple[Path, ...] = (),
+        in_force: params.Params | None = None,
     ) -> Iterator["Recorder"]:
         self.stages.append(stage)
         self.inputs, self.outputs = inputs, outputs
@@ -224,7 +229,7 @@ def test_the_run_is_tracked_with_its_inputs_and_figures(finished: tuple[Path, Re
     written = json.loads((folder / paths.EVALUATION / "metrics.json").read_text())
     assert recorder.stages == ["evaluate"]
     assert set(recorder.inputs) == {paths.MODEL, paths.PREPARED, paths.TEST}
-    assert recorder.outputs == (paths.EVALUATION,)
+    assert recorder.outputs == [paths.EVALUATION]
     assert recorder.artifacts == [paths.EVALUATION]
     assert recorder.steps == {20}
     for prefix, split in (("val", "validation"), ("test", "test")):

@@ -125,7 +125,7 @@ def test_how_runs_end(project, quick):
             raise KeyboardInterrupt
 
     def failed():
-        with open_run("train", quick, [], name="failed"):
+        with open_run("evaluate", quick, [], name="failed"):
             raise Strange("what went wrong")
 
     with pytest.raises(KeyboardInterrupt):
