@@ -5,7 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.params import Params
@@ -82,6 +82,7 @@ def connect(target: Destination) -> "tuple[MlflowClient, str]":
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _keep_answers()
     if not target.uri.startswith(_SQLITE):
         return _connect(target)
     # Processes that create the tables, or an experiment, of one database at the same time break each other
@@ -104,3 +105,33 @@ def _connect(target: Destination) -> "tuple[MlflowClient, str]":
             if found is None:
                 raise
     return client, found.experiment_id
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said that does not take a request now."""
+
+    status: int
+    retry_after: float | None  # seconds
+
+
+def _keep_answers() -> None:
+    """Let an error carry what the server said, as `answer`: mlflow drops the header Retry-After."""
+    from mlflow.utils import request_utils
+    from urllib3.exceptions import InvalidHeader, MaxRetryError
+    from urllib3.util import Retry
+
+    class Keeping(Retry):
+        def increment(self, method: Any = None, url: Any = None, response: Any = None, *rest: Any, **named: Any) -> Any:
+            try:
+                return super().increment(method, url, response, *rest, **named)
+            except MaxRetryError as error:
+                if response is not None:
+                    try:
+                        seconds = self.get_retry_after(response)
+                    except InvalidHeader:
+                        seconds = None
+                    error.answer = Answer(response.status, seconds)  # type: ignore[attr-defined]
+                raise
+
+    request_utils.Retry = Keeping  # type: ignore[attr-defined]
