@@ -3,6 +3,8 @@
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +90,22 @@ def connect(target: Destination) -> "tuple[MlflowClient, str]":
     # Processes that create the tables, or an experiment, of one database at the same time break each other
     database = Path(target.uri.removeprefix(_SQLITE).partition("?")[0])
     with spool.locked(database.with_name(database.name + ".lock")):
+        if not database.exists() or database.stat().st_size == 0:
+            _make_database(target.uri, database)
         return _connect(target)
+
+
+def _make_database(uri: str, database: Path) -> None:
+    """Make MLflow's tables elsewhere and bring them here whole: a database with a part of them, as a kill or a full
+    disk leaves it, is of no use to MLflow ever after."""
+    from mlflow import MlflowClient
+
+    for left in database.parent.glob(f"{database.name}.new-*"):  # what a killed process was making
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{database.name}.new-", dir=database.parent) as folder:
+        fresh = Path(folder, database.name)  # a new name each time: mlflow keeps connections to a file by its name
+        MlflowClient(uri.replace(str(database), str(fresh), 1)).search_experiments(max_results=1)
+        paths.write_atomically(database, fresh.read_bytes())
 
 
 def _connect(target: Destination) -> "tuple[MlflowClient, str]":

@@ -78,19 +78,22 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
             answered, complete, retry_after = False, False, error.retry_after
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
         in_vain = 0 if (answered and not last) or courier.steps_forward > before else in_vain + 1
+        if retry_after is not None:
+            time.sleep(retry_after)  # the stage's end does not shorten it, but drain_seconds may
+            continue
         if last:
             if complete:
                 return Outcome.REFUSED if courier.refused else Outcome.SENT
-            if in_vain >= LAST_ATTEMPTS and retry_after is None:
+            if in_vain >= LAST_ATTEMPTS:
                 return Outcome.LEFT
-            time.sleep(FIRST_PAUSE_SECONDS * min(in_vain, LAST_ATTEMPTS) if retry_after is None else retry_after)
+            time.sleep(FIRST_PAUSE_SECONDS * in_vain)
             continue
         if not gc.isenabled() and answered:
             gc.freeze()
             gc.enable()
             if preload_model:
                 _preload()
-        closing.wait(pause if retry_after is None else max(pause, retry_after))
+        closing.wait(pause)
 
 
 def _size(folder: Path) -> int:
