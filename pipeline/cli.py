@@ -51,10 +51,12 @@ def _ui(arguments: Arguments) -> int:
 def _sync(arguments: Arguments) -> int:
     from pipeline import params, tracking
 
-    result = tracking.sync(params.load())
+    result = tracking.sync(params.load(), arguments.folder)
     for reason in result.reasons:
         print(reason, file=sys.stderr)
     print(f"{len(result.sent)} runs sent, {len(result.left)} left, {len(result.refused)} refused")
+    if result.elsewhere:
+        print(f"{len(result.elsewhere)} more were sent before, to another MLflow: what they kept is there")
     return ExitStatus.NEGATIVE_VERDICT if result.left or result.refused else ExitStatus.SUCCESS
 
 
@@ -69,6 +71,17 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port_number, default=5000, help="on 127.0.0.1 (default: 5000)")
 
 
+def _folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", type=_absolute,
+        help="runs brought from elsewhere: a project's folder, its .retrace/runs, or one run's (default: those here)",
+    )  # fmt: skip
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()  # now: commands run in the project's folder
+
+
 def _port_number(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 1 to 65535")
@@ -80,7 +93,7 @@ COMMANDS = {
     "doctor": Command("say what of this machine will be used, and what is wrong with it", _doctor),
     "summary": Command("print the results of the last run", _summary),
     "ui": Command("open MLflow's UI on 127.0.0.1", _ui, _port),
-    "sync": Command("send what MLflow has not taken yet", _sync),
+    "sync": Command("send what MLflow has not taken yet", _sync, _folder),
     "schema": Command("print the JSON schema by which editors complete params.yaml", _schema),
 }
 

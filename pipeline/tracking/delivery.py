@@ -3,12 +3,19 @@
 How far it came stands in `sent.json` beside the spool. A record that was sent, but not noted as sent, is sent again and
 changes nothing: MLflow keeps one point for equal (key, step, time, value), a tag or artefact replaces itself, and a run
 or model is searched for by its tag before it is made.
+
+One logical run is one MLflow run. Where two came to be all the same (a request that was answered too late, two machines
+with copies of one spool), the earliest is kept: the whole spool goes to it, and the others are deleted (as MLflow does:
+they can be restored) with a tag that says where their content is.
 """
 
 import json
 import shutil
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
@@ -19,6 +26,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SENT = "sent.json"
+HEARTBEAT_SECONDS = 30.0  # between two tags that say that a run's process lives
+MERGED_INTO = "retrace.merged_into"
+_ERROR = "retrace.error"
+_RESTARTS = 3  # of one delivery that has to go to another MLflow run
+_CLOSING_SECONDS = 2.0  # how long to wait for a writer that has written its end to be gone
 _BATCH = 1000  # metrics in one request: the server's limit
 _BATCH_TAGS = 100  # parameters or tags in one request: likewise
 _PARAM_CHARACTERS = 6000
@@ -66,6 +78,16 @@ class Connection:
     experiment_id: str
     target: Destination
     notes: list[str] = field(default_factory=list)  # what went wrong without stopping anything
+    heartbeats: dict[str, float] = field(default_factory=dict)  # key -> when its last one was sent
+    steps_forward: int = 0  # how often something was noted as sent
+
+
+class _Elsewhere(Exception):
+    """The spool belongs to another MLflow run than the one it was being sent to (None: to one that is yet to make)."""
+
+    def __init__(self, run_id: str | None) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
 
 
 class Delivery:
@@ -84,31 +106,79 @@ class Delivery:
 
         Raises what mlflow raises; what was sent before that is noted.
         """
+        from mlflow.exceptions import MlflowException
+
+        for _ in range(_RESTARTS):
+            try:
+                return self._send()
+            except _Elsewhere as other:
+                elsewhere = other
+            except MlflowException as error:
+                found = self._where_it_went()
+                if found is None:
+                    raise
+                elsewhere = found
+                self._connection.notes.append(f"{self.folder}: sent anew, since its MLflow run is gone: {error}")
+            self._metrics.clear()
+            self._note(run_id=elsewhere.run_id, offset=0, closed=False)
+        raise RuntimeError(f"{self.folder}: its MLflow run changed {_RESTARTS} times while it was sent")
+
+    def _send(self) -> bool:
         alive = spool.is_alive(self.folder)  # before reading: what a dead process left is then complete
+        size = spool.size(self.folder)
         ended = self._progress.closed
         last_time = None
         for record in spool.read(self.folder, self._progress.offset):
             content = record.content
             last_time = content.get("time", last_time)
-            ended = content["type"] == "end"
             if content["type"] == "metrics":
                 self._collect(content, record.end)
                 continue
             self._flush()
+            ended = content["type"] == "end"
             if ended:
                 self._end(content["status"], content["time"], content.get("message"))
             else:
                 self._send_record(content)
             self._note(offset=record.end, closed=ended)
         self._flush()
-        if (alive and not ended) or self._progress.run_id is None:
+        if self._progress.run_id is None:
             return False
+        alive = alive or spool.is_alive(self.folder)  # somebody may have begun to go on with it
         if not ended:
+            if alive:
+                self._heartbeat()
+                return False
             self._end("KILLED", last_time or self._modified(), "the process ended without saying so")
-            self._note(offset=spool.size(self.folder), closed=True)  # a torn last line is nothing to wait for
-        for part in (spool.ARTIFACTS, spool.MODEL):  # MLflow has them now
-            shutil.rmtree(self.folder / part, ignore_errors=True)
+        # A torn last line is nothing to wait for. What a process that goes on adds comes after `size`.
+        self._note(offset=self._progress.offset if alive else max(size, self._progress.offset), closed=True)
+        with spool.at_rest(self.folder, self._progress.offset, _CLOSING_SECONDS) as at_rest:
+            if at_rest:
+                for part in (spool.ARTIFACTS, spool.MODEL):  # MLflow has them now
+                    shutil.rmtree(self.folder / part, ignore_errors=True)
         return True
+
+    def _where_it_went(self) -> _Elsewhere | None:
+        """Where a run is to be sent that MLflow does not take any more; None where the refusal has another reason."""
+        from mlflow.exceptions import MlflowException
+
+        if self._progress.run_id is None:
+            return None
+        try:
+            run = self._client.get_run(self._progress.run_id)
+        except MlflowException as error:
+            missing = error.error_code == "RESOURCE_DOES_NOT_EXIST"  # such as a database that was deleted
+            return _Elsewhere(None) if missing else None
+        if run.info.lifecycle_stage == "active":
+            return None
+        into = run.data.tags.get(MERGED_INTO)  # without it, a user deleted the run: that stands
+        return _Elsewhere(into) if into else None
+
+    def _heartbeat(self) -> None:
+        key, now = self.folder.name, time.monotonic()
+        if now - self._connection.heartbeats.get(key, -HEARTBEAT_SECONDS) >= HEARTBEAT_SECONDS:
+            self._tag({"retrace.heartbeat": _shown(spool.milliseconds())})
+            self._connection.heartbeats[key] = now
 
     def _modified(self) -> int:
         return int((self.folder / spool.EVENTS).stat().st_mtime * 1000)
@@ -117,6 +187,7 @@ class Delivery:
         noted = replace(self._progress, **changes)
         if noted != self._progress:
             self._progress = noted
+            self._connection.steps_forward += 1
             paths.write_atomically(self.folder / SENT, json.dumps(asdict(noted)).encode())
 
     @property
@@ -150,16 +221,18 @@ class Delivery:
         match content["type"]:
             case "start":
                 self._start(content)
+            case "resume":
+                self._resume(content)
             case "tags":
                 self._tag(content["values"])
             case "artifact":
                 self._artifact(content)
             case "model":
                 self._model(content["sha256"])
+            case "determinism":
+                self._determinism(content)
 
     def _start(self, content: dict[str, Any]) -> None:
-        from mlflow.entities import Param
-
         tags = {**content["tags"], "mlflow.runName": content["name"]}
         if content["parent"]:
             tags["retrace.parent"] = content["parent"]
@@ -167,6 +240,7 @@ class Delivery:
             if parent is not None:
                 tags["mlflow.parentRunId"] = parent
         run_id = self._find(content["key"])
+        present: dict[str, str] = {}
         if run_id is None:
             created = self._client.create_run(
                 self._connection.experiment_id,
@@ -175,22 +249,47 @@ class Delivery:
                 run_name=content["name"],
             )
             run_id = created.info.run_id
+        else:
+            present = self._client.get_run(run_id).data.params
         self._note(run_id=run_id)
         self._tag(tags)
-        params = [Param(name, value[:_PARAM_CHARACTERS]) for name, value in content["params"].items()]
-        for first in range(0, len(params), _BATCH_TAGS):
-            self._client.log_batch(run_id, params=params[first : first + _BATCH_TAGS])
+        self._params(content["params"], present)
         self._datasets(content["datasets"])
+
+    def _resume(self, content: dict[str, Any]) -> None:
+        """The run goes on. Its end time stays until it has a new one: MLflow has no request that clears it."""
+        run = self._client.get_run(self._run_id)
+        self._client.update_run(self._run_id, status="RUNNING")
+        if _ERROR in run.data.tags:
+            self._client.delete_tag(self._run_id, _ERROR)  # what ended it last time is over
+        self._tag({**content["tags"], "retrace.resumed": _shown(content["time"])})
+        self._params(content["params"], run.data.params)
+        self._datasets(content["datasets"])
+
+    def _params(self, values: dict[str, str], present: dict[str, str]) -> None:
+        """Parameters that are not there yet. MLflow changes none: another value goes into a tag."""
+        from mlflow.entities import Param
+
+        values = {name: value[:_PARAM_CHARACTERS] for name, value in values.items()}
+        changed = [f"{name}: {value}" for name, value in values.items() if present.get(name, value) != value]
+        if changed:
+            self._tag({"retrace.params_changed": "\n".join(changed)})
+        params = [Param(name, value) for name, value in values.items() if name not in present]
+        for first in range(0, len(params), _BATCH_TAGS):
+            self._client.log_batch(self._run_id, params=params[first : first + _BATCH_TAGS])
 
     def _find(self, key: str) -> str | None:
         """The MLflow run of a local key: known from its spool, or searched for by its tag."""
         known = progress(self.folder.parent / key, self._connection.target)
         if known.run_id is not None and known.target == self._connection.target.fingerprint:
             return known.run_id
-        found = self._client.search_runs(
-            [self._connection.experiment_id], f"tags.`retrace.key` = '{key}'", max_results=1
-        )
+        found = self._runs_with("retrace.key", key)
         return found[0].info.run_id if found else None
+
+    def _runs_with(self, tag: str, value: str) -> list[Any]:
+        """The runs with a tag, the earliest first; of equal times, which strays have, every machine takes the same."""
+        found = self._client.search_runs([self._connection.experiment_id], f"tags.`{tag}` = '{value}'")
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def _tag(self, values: dict[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -229,7 +328,60 @@ class Delivery:
         if note:
             self._tag({"retrace.model_error": note})
 
+    def _determinism(self, content: dict[str, Any]) -> None:
+        first = content["first"]
+        self._tag(
+            {
+                "retrace.determinism": f"lost: {content['count']} points had another value when they were replayed;"
+                f" the first: {first['metric']} at step {first['step']} was {first['kept']!r},"
+                f" then {first['replayed']!r}"
+            }
+        )
+
     def _end(self, status: str, time: int, message: str | None) -> None:
+        self._merge_strays()
         if message:
-            self._tag({"retrace.error": message})
+            self._tag({_ERROR: message})
         self._client.set_terminated(self._run_id, status, time)
+
+    # --- several MLflow runs of one logical run -----------------------------------------------------------------------
+
+    def _merge_strays(self) -> None:
+        """Make the earliest run of this key the only one. Raises _Elsewhere when that is not the one sent to."""
+        found = self._runs_with("retrace.key", self.folder.name)
+        if found and found[0].info.run_id != self._run_id:
+            raise _Elsewhere(found[0].info.run_id)
+        for stray in found[1:]:
+            stray_id = stray.info.run_id
+            self._take_artifacts(stray_id)
+            self._take_models(stray_id)
+            for child in self._runs_with("mlflow.parentRunId", stray_id):
+                self._client.set_tag(child.info.run_id, "mlflow.parentRunId", self._run_id)
+            self._client.set_tag(stray_id, MERGED_INTO, self._run_id)
+            self._client.delete_run(stray_id)
+            self._connection.notes.append(f"{self.folder}: run {stray_id} was merged into {self._run_id}")
+
+    def _take_artifacts(self, stray_id: str) -> None:
+        """Copy what only the stray has: this machine's copies may be gone since they were sent to it."""
+        missing = sorted(set(self._artifacts_of(stray_id)) - set(self._artifacts_of(self._run_id)))
+        for path in missing:
+            with TemporaryDirectory(prefix="retrace-merge-") as scratch:
+                copy = self._client.download_artifacts(stray_id, path, scratch)
+                self._client.log_artifact(self._run_id, copy, path.rpartition("/")[0] or None)
+
+    def _artifacts_of(self, run_id: str, folder: str | None = None) -> Iterator[str]:
+        for entry in self._client.list_artifacts(run_id, folder):
+            if entry.is_dir:
+                yield from self._artifacts_of(run_id, entry.path)
+            else:
+                yield entry.path
+
+    def _take_models(self, stray_id: str) -> None:
+        from pipeline.tracking.logged_model import take_models
+
+        take_models(self._connection, stray_id, self._run_id)
+
+
+def _shown(milliseconds: int) -> str:
+    """A time as people and programs read it, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))

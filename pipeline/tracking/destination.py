@@ -3,9 +3,11 @@
 import hashlib
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.params import Params
@@ -82,12 +84,28 @@ def connect(target: Destination) -> "tuple[MlflowClient, str]":
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    _keep_answers()
     if not target.uri.startswith(_SQLITE):
         return _connect(target)
     # Processes that create the tables, or an experiment, of one database at the same time break each other
     database = Path(target.uri.removeprefix(_SQLITE).partition("?")[0])
     with spool.locked(database.with_name(database.name + ".lock")):
+        if not database.exists() or database.stat().st_size == 0:
+            _make_database(target.uri, database)
         return _connect(target)
+
+
+def _make_database(uri: str, database: Path) -> None:
+    """Make MLflow's tables elsewhere and bring them here whole: a database with a part of them, as a kill or a full
+    disk leaves it, is of no use to MLflow ever after."""
+    from mlflow import MlflowClient
+
+    for left in database.parent.glob(f"{database.name}.new-*"):  # what a killed process was making
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{database.name}.new-", dir=database.parent) as folder:
+        fresh = Path(folder, database.name)  # a new name each time: mlflow keeps connections to a file by its name
+        MlflowClient(uri.replace(str(database), str(fresh), 1)).search_experiments(max_results=1)
+        paths.write_atomically(database, fresh.read_bytes())
 
 
 def _connect(target: Destination) -> "tuple[MlflowClient, str]":
@@ -104,3 +122,33 @@ def _connect(target: Destination) -> "tuple[MlflowClient, str]":
             if found is None:
                 raise
     return client, found.experiment_id
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said that does not take a request now."""
+
+    status: int
+    retry_after: float | None  # seconds
+
+
+def _keep_answers() -> None:
+    """Let an error carry what the server said, as `answer`: mlflow drops the header Retry-After."""
+    from mlflow.utils import request_utils
+    from urllib3.exceptions import InvalidHeader, MaxRetryError
+    from urllib3.util import Retry
+
+    class Keeping(Retry):
+        def increment(self, method: Any = None, url: Any = None, response: Any = None, *rest: Any, **named: Any) -> Any:
+            try:
+                return super().increment(method, url, response, *rest, **named)
+            except MaxRetryError as error:
+                if response is not None:
+                    try:
+                        seconds = self.get_retry_after(response)
+                    except InvalidHeader:
+                        seconds = None
+                    error.answer = Answer(response.status, seconds)  # type: ignore[attr-defined]
+                raise
+
+    request_utils.Retry = Keeping  # type: ignore[attr-defined]

@@ -55,6 +55,23 @@ def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str)
     return None
 
 
+def take_models(connection: "Connection", from_run: str, to_run: str) -> None:
+    """Give a run the models of another that is about to be deleted, except those of weights that it has already."""
+    from mlflow.entities import LoggedModelOutput
+
+    client = connection.client
+    has = {model.tags.get(_SHA256_TAG) for model in _models_of(connection, to_run)}
+    for model in _models_of(connection, from_run):
+        if model.tags.get(_SHA256_TAG) in has or str(model.status) != "READY":
+            client.delete_logged_model(model.model_id)
+        else:
+            client.log_outputs(to_run, [LoggedModelOutput(model.model_id, step=0)])
+
+
+def _models_of(connection: "Connection", run_id: str) -> list[Any]:
+    return list(connection.client.search_logged_models([connection.experiment_id], f"source_run_id = '{run_id}'"))
+
+
 def _export(folder: Path, target: Path, run_id: str, logged: Any) -> None:
     import mlflow.pytorch
     import torch

@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline import lineage, paths, state
 from pipeline.errors import Mistake
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MEASURED = "measured/"  # what a metric's name begins with when it measures the machine: it is never compared
 _INTERRUPTED_WAIT_SECONDS = 3.0  # at Ctrl-C the user wants the terminal back; the sender goes on by itself
 _LOG_BYTES = 1 << 20  # beyond which the log is begun anew
+_KEPT = "the runs are kept in .retrace/runs; the next stage or `retrace sync` sends them"
 _WITH_MODEL = ("train",)  # stages whose sender imports torch ahead of time, while the stage works
 
 
@@ -45,18 +47,25 @@ class Run:
         self._session = session
         self._writer = writer
         self._source_tags = source_tags
+        self._children: Counter[tuple[str, str]] = Counter()
+
+    @property
+    def differences(self) -> int:
+        """How many points had another value when they were replayed: 0 unless determinism was lost."""
+        return self._writer.differences
+
+    def flush(self) -> None:
+        """Bring what was recorded to the disk, now: before what must not be ahead of it, such as a checkpoint."""
+        self._writer.flush()
 
     def log_metrics(self, values: Mapping[str, float], step: int) -> None:
         """Record metrics at `step` (optimizer steps done), now. NaN and infinities are kept."""
-        self._metrics(values, step, measured=False)
+        self._writer.append_metrics(values, int(step), measured=False)
 
     def log_measurements(self, values: Mapping[str, float], step: int) -> None:
         """Record what the machine did (seconds, bytes, images/s) as metrics named `measured/...`: never compared."""
-        self._metrics({f"{MEASURED}{name}": value for name, value in values.items()}, step, measured=True)
-
-    def flush(self) -> None:
-        """Bring all that was recorded to the disk now: what a checkpoint builds on must not be lost by a power cut."""
-        self._writer.flush()
+        named = {f"{MEASURED}{name}": value for name, value in values.items()}
+        self._writer.append_metrics(named, int(step), measured=True)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags; a later value replaces an earlier one."""
@@ -80,22 +89,25 @@ class Run:
         self._writer.append({"type": "model", "sha256": lineage.sha256(copy / "weights.safetensors")})
 
     @contextmanager
-    def child(self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None) -> "Iterator[Run]":
-        """A run below this one: a trial of a search, a fold, a seed."""
+    def child(
+        self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None, key: str | None = None
+    ) -> "Iterator[Run]":
+        """A run below this one: a trial of a search, a fold, a seed.
+
+        key: its local key; by default a function of this run's key, the stage and the name, so that a run that is
+        continued finds its children again.
+        """
         everything = {**self._source_tags, **(tags or {})}
+        key = key or self._child_key(stage, name)
         with _recorded(
-            stage, params, self.work, self._session, name, everything, self._source_tags, parent=self.key
+            stage, params, self.work, self._session, name, everything, self._source_tags, key=key, parent=self.key
         ) as run:
             yield run
 
-    def _metrics(self, values: Mapping[str, float], step: int, measured: bool) -> None:
-        record = {
-            "type": "metrics",
-            "step": int(step),
-            "time": spool.milliseconds(),
-            "values": {name: float(value) for name, value in values.items()},
-        }
-        self._writer.append({**record, "measured": True} if measured else record)
+    def _child_key(self, stage: str, name: str) -> str:
+        self._children[stage, name] += 1
+        number = self._children[stage, name]  # children of one name are different runs, in their order
+        return uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([self.key, stage, name, number])).hex
 
 
 @contextmanager
@@ -191,14 +203,15 @@ def _recorded(
     parent: str | None = None,
     datasets: Mapping[str, str] | None = None,
 ) -> Iterator[Run]:
-    """A spool from its start record to its end record."""
+    """A spool from its start record, or that of its resumption where the key's spool is there, to its end record."""
     key = key or uuid.uuid4().hex
+    spool.claim(runs_folder() / key, session)
     writer = spool.Writer(runs_folder() / key)
     run = Run(key, session, writer, source_tags, work)
     try:
         writer.append(
             {
-                "type": "start",
+                "type": "resume" if writer.continues else "start",
                 "stage": stage,
                 "name": name or f"{stage}-{key[:8]}",
                 "key": key,
@@ -249,26 +262,31 @@ class Sender:
         with suppress(FileNotFoundError):
             if log_file().stat().st_size > _LOG_BYTES:
                 log_file().unlink()
-        with log_file().open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "pipeline.tracking.sender"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                cwd=paths.root(),
-                env=_sender_environment(),
-                start_new_session=True,  # the terminal's Ctrl-C is for the stage; the sender still tells MLflow of it
-            )
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Any = None
+        try:
+            with log_file().open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "pipeline.tracking.sender"],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    cwd=paths.root(),
+                    env=_sender_environment(),
+                    start_new_session=True,  # the terminal's Ctrl-C is for the stage; the sender tells MLflow of it
+                )
+        except OSError as error:  # no memory, no process left: that is no reason not to train
+            print(f"tracking: the sender cannot be started ({error}); {_KEPT}", file=sys.stderr)
+            return
+        self._pipe = self._process.stdin
         with suppress(BrokenPipeError):  # it died already: finish() says so
             self._pipe.write(json.dumps(order).encode() + b"\n")
             self._pipe.flush()
 
-    @property
-    def _pipe(self) -> Any:
-        return cast(Any, self._process.stdin)
-
     def finish(self, wait_seconds: float | None = None) -> None:
         """Let it send the rest; wait for that at most drain_seconds (or `wait_seconds`); say what is left, if any."""
+        if self._process is None:
+            return
         with suppress(BrokenPipeError):
             self._pipe.close()  # the end of its input is the sign that the stage is done, also when the stage is killed
         limit = self._drain_seconds + 1.0 if wait_seconds is None else min(wait_seconds, self._drain_seconds + 1.0)
@@ -285,12 +303,16 @@ class Sender:
             print(f"tracking: {self._explain(status)}", file=sys.stderr)
 
     def _explain(self, status: int) -> str:
-        kept = "the runs are kept in .retrace/runs; the next stage or `retrace sync` sends them"
         if status == Outcome.LEFT:
-            return f"{self._target.shown} has not taken everything; {kept} (reasons in {log_file()})"
+            return f"{self._target.shown} has not taken everything; {_KEPT} (reasons in {log_file()})"
         if status == Outcome.REFUSED:
-            return f"{self._target.shown} refused a run; see {log_file()}; {kept}"
-        return f"the sender failed (status {status}); see {log_file()}; {kept}"
+            return f"{self._target.shown} refused a run; see {log_file()}; {_KEPT}"
+        if status == Outcome.NO_MLFLOW:
+            return (
+                f"mlflow cannot be imported here; the runs are kept in {runs_folder()}; where it can,"
+                " `retrace sync FOLDER` sends them, with FOLDER this project's or a copy of it"
+            )
+        return f"the sender failed (status {status}); see {log_file()}; {_KEPT}"
 
 
 class Outcome:
@@ -299,6 +321,7 @@ class Outcome:
     SENT = 0
     LEFT = 3
     REFUSED = 4
+    NO_MLFLOW = 5
 
 
 def log_file() -> Path:

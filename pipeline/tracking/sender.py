@@ -14,7 +14,15 @@ import traceback
 from pathlib import Path
 
 from pipeline.tracking import spool
-from pipeline.tracking.courier import FIRST_PAUSE_SECONDS, LAST_ATTEMPTS, SENDER_LOCK, Courier, Unanswered, log
+from pipeline.tracking.courier import (
+    FIRST_PAUSE_SECONDS,
+    LAST_ATTEMPTS,
+    SENDER_LOCK,
+    Courier,
+    NoMlflow,
+    Unanswered,
+    log,
+)
 from pipeline.tracking.delivery import is_sent, start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
@@ -48,25 +56,37 @@ def _watch(drain_seconds: float, closing: threading.Event, finished: threading.E
 
 def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, closing: threading.Event) -> int:
     """Send again and again what there is, until the stage has ended and nothing of it is left."""
-    # Not looked at again: other stages' runs, and what was sent before. Thousands of runs cost each round 0.1 s else.
-    others = {folder for folder in spool.spools(runs) if is_sent(folder) and not spool.is_alive(folder)}
-    pause, last_attempts = FIRST_PAUSE_SECONDS, 0
+    # Not looked at again: other stages' runs, and what was sent and has not grown since, as a run does that a stage
+    # goes on with. Thousands of runs cost each round 0.1 s else.
+    others: set[Path] = set()
+    sent = {folder: spool.size(folder) for folder in spool.spools(runs) if is_sent(folder)}
+    pause, in_vain = FIRST_PAUSE_SECONDS, 0
     while True:
         last = closing.is_set()  # before looking: everything the stage wrote is then seen
+        before, retry_after = courier.steps_forward, None
         try:
-            left = courier.send(spool.spools(runs, without=others))
+            folders = [folder for folder in spool.spools(runs, without=others) if sent.get(folder) != _size(folder)]
+            left = courier.send(folders)
+            sent |= {folder: spool.size(folder) for folder in folders if folder not in left and is_sent(folder)}
             others |= {folder for folder in left if _is_anothers(folder, session)}
             answered, complete, pause = True, set(left) <= others, FIRST_PAUSE_SECONDS
+        except NoMlflow as error:
+            log(f"mlflow cannot be imported: {error}")
+            return Outcome.NO_MLFLOW
         except Unanswered as error:
             log(str(error))
-            answered, complete, pause = False, False, min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            answered, complete, retry_after = False, False, error.retry_after
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+        in_vain = 0 if (answered and not last) or courier.steps_forward > before else in_vain + 1
+        if retry_after is not None:
+            time.sleep(retry_after)  # the stage's end does not shorten it, but drain_seconds may
+            continue
         if last:
             if complete:
                 return Outcome.REFUSED if courier.refused else Outcome.SENT
-            last_attempts += 1
-            if last_attempts >= LAST_ATTEMPTS:
+            if in_vain >= LAST_ATTEMPTS:
                 return Outcome.LEFT
-            time.sleep(FIRST_PAUSE_SECONDS * last_attempts)
+            time.sleep(FIRST_PAUSE_SECONDS * in_vain)
             continue
         if not gc.isenabled() and answered:
             gc.freeze()
@@ -76,10 +96,17 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
         closing.wait(pause)
 
 
+def _size(folder: Path) -> int:
+    try:
+        return spool.size(folder)
+    except FileNotFoundError:  # removed meanwhile
+        return 0
+
+
 def _is_anothers(folder: Path, session: str) -> bool:
     """Whether this run is another stage's, whose own sender is at it or will be."""
     start = start_of(folder)
-    if start is None or start["session"] == session:
+    if start is None or spool.session_of(folder, start) == session:
         return False
     with spool.locked(folder / SENDER_LOCK, wait=False) as got:
         return not got or spool.is_alive(folder)

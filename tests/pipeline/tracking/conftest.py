@@ -1,5 +1,8 @@
 import os
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,3 +49,46 @@ def chosen(project) -> Callable[..., Params]:
 def environment() -> dict[str, str]:
     """For a Python process that imports this repository's packages."""
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+@pytest.fixture
+def no_mlflow(tmp_path_factory, environment) -> dict[str, str]:
+    """For a Python process that cannot import mlflow, whatever is installed; nor can the processes that it starts."""
+    folder = tmp_path_factory.mktemp("blocked")
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('mlflow', 'mlflow_skinny', 'sqlalchemy'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+    )
+    return {**environment, "PYTHONPATH": f"{folder}{os.pathsep}{environment['PYTHONPATH']}"}
+
+
+@pytest.fixture(scope="session")
+def prepared_digits(tmp_path_factory) -> Path:
+    """A project folder in which train can run on the embedded digits; nothing of it is in MLflow."""
+    folder = tmp_path_factory.mktemp("digits") / "project"
+    folder.mkdir()
+    text = (REPOSITORY / "params.yaml").read_text()
+    for key, value in {"epochs": 3, "drain_seconds": 0.0}.items():
+        text = re.sub(rf"(?m)^(  {key}:) \S+", rf"\1 {value}", text)
+    (folder / "params.yaml").write_text(text)
+    (folder / "dvc.yaml").write_text("stages: {}\n")
+    for name in ("source", "prepare", "augment"):
+        command = [sys.executable, "-m", f"pipeline.{name}"]
+        subprocess.run(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True, timeout=120)
+    (folder / "artifacts" / "search").mkdir(parents=True)
+    (folder / "artifacts" / "search" / "best.yaml").write_text("{}\n")
+    shutil.rmtree(folder / ".retrace")
+    return folder
+
+
+@pytest.fixture
+def digits(prepared_digits, tmp_path, monkeypatch) -> Path:
+    """A copy of it, in which the test works."""
+    folder = tmp_path / "digits"
+    shutil.copytree(prepared_digits, folder)
+    monkeypatch.chdir(folder)
+    return folder

@@ -1,7 +1,11 @@
+import contextlib
+import io
 import math
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from pipeline.tracking import spool
 
 VALUES = st.dictionaries(st.text(), st.floats() | st.text() | st.integers() | st.none(), max_size=3)
-RECORDS = st.lists(st.fixed_dictionaries({"type": st.just("metrics"), "values": VALUES}), max_size=6)
+RECORDS = st.lists(st.fixed_dictionaries({"type": st.just("tags"), "values": VALUES}), max_size=6)
 
 
 def write(folder, records):
@@ -39,12 +43,12 @@ def test_whatever_is_cut_off_the_whole_records_before_it_and_after_it_are_read(r
         assert same(contents(folder), records)
         cut = data.draw(st.integers(0, events.stat().st_size))
         events.write_bytes(events.read_bytes()[:cut])
-        whole = sum(end <= cut for end in ends) - 1
+        # a cut just before a line's end leaves a whole record
+        whole = sum(end <= cut for end in ends) - 1 + (cut + 1 in ends[1:])
         assert same(contents(folder), records[:whole])
+        assert [record.end <= cut for record in spool.read(folder)] == [True] * whole
         write(folder, more)  # the next process goes on after the torn line
-        # a cut just before a line's end leaves a whole record, which the next writer's line end brings back
-        kept = whole + (cut + 1 in ends[1:])
-        assert same(contents(folder), records[:kept] + more)
+        assert same(contents(folder), records[:whole] + more)
 
 
 def test_runs_of_no_interest_are_left_out(tmp_path):
@@ -86,3 +90,88 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
         assert (first, second) == (True, False)
     with spool.locked(tmp_path / "lock", wait=False) as third:
         assert third
+
+
+POINTS = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 5), st.floats(allow_nan=True), st.booleans()), max_size=12
+)
+
+
+@given(first=POINTS, again=POINTS)
+def test_a_point_is_written_once_whatever_is_replayed(first, again):
+    """Against a plain model: the first value of each (name, step) stays, and each other value counts, if compared."""
+
+    def log(folder, points):
+        writer = spool.Writer(folder)
+        for name, step, value, measured in points:
+            writer.append_metrics({name: value}, step, measured)
+        writer.close()
+        return writer.differences
+
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()) as said:
+        log(Path(name), first)
+        there = {}
+        for key, step, value, _ in first:
+            there.setdefault((key, step), value)
+        differing = [
+            (key, step)
+            for key, step, value, measured in again
+            if (key, step) in there
+            and not measured
+            and repr(value) != repr(there[key, step])
+            and value != there[key, step]
+        ]
+        new = [point for point in again if point[:2] not in there]
+        assert log(Path(name), again) == len(differing)
+        records = [content for content in contents(Path(name)) if content["type"] == "metrics"]
+        written = [(key, record["step"], value) for record in records for key, value in record["values"].items()]
+        assert same(written, [point[:3] for point in first + new])
+        told = [content for content in contents(Path(name)) if content["type"] == "determinism"]
+        assert (told[-1]["count"] if told else 0) == len(differing)
+        assert ("determinism lost" in said.getvalue()) == bool(differing)
+        assert log(Path(name), []) == len(differing)  # a later process knows of it
+
+
+def test_a_second_writer_waits_for_the_first_and_says_so(tmp_path, environment):
+    code = (
+        "import sys; from pathlib import Path; from pipeline.tracking import spool\n"
+        "spool.Writer(Path(sys.argv[1])).append({'type': 'tags', 'values': {'by': 'second'}})"
+    )
+    first = spool.Writer(tmp_path)
+    second = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert "another process still writes" in second.stderr.readline()
+    first.append({"type": "tags", "values": {"by": "first"}})
+    first.close()
+    assert second.wait(30) == 0
+    assert [content["values"]["by"] for content in contents(tmp_path)] == ["first", "second"]
+
+
+def test_flush_brings_the_records_to_the_disk_before_it_returns(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(spool, "FSYNC_SECONDS", 3600.0)
+    writer = spool.Writer(tmp_path)
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_size), real(descriptor)))
+    writer.append({"type": "tags", "values": {}})
+    writer.flush()
+    assert synced[-1] == spool.size(tmp_path) > 0
+    writer.close()
+
+
+def test_a_spool_at_rest_is_not_opened_meanwhile(tmp_path):
+    writer = spool.Writer(tmp_path)
+    with spool.at_rest(tmp_path, 0, 0.0) as rests:
+        assert not rests
+    writer.close()
+    with spool.at_rest(tmp_path, 1, 0.0) as rests:
+        assert not rests  # it has grown, or shrunk
+    with spool.at_rest(tmp_path, 0, 0.0) as rests:
+        assert rests
+        opened = threading.Thread(target=lambda: spool.Writer(tmp_path).close())
+        opened.start()
+        opened.join(0.2)
+        assert opened.is_alive()
+    opened.join(10)
+    assert not opened.is_alive()
