@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +30,22 @@ _WITH_MODEL = ("train",)  # stages whose sender imports torch ahead of time, whi
 def runs_folder() -> Path:
     """Where the spools of all runs of this project are."""
     return paths.state() / "runs"
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What the runs below a run must know of it. It can be pickled: they may be recorded in other processes."""
+
+    key: str
+    session: str
+    source_tags: Mapping[str, str]
+
+    @contextmanager
+    def child(self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None) -> "Iterator[Run]":
+        """A run below this one: a trial of a search, a fold, a seed."""
+        everything = {**self.source_tags, **(tags or {})}
+        with _recorded(stage, params, self.session, name, everything, self.source_tags, parent=self.key) as run:
+            yield run
 
 
 class Run:
@@ -74,12 +90,10 @@ class Run:
         np.save(copy / "example.npy", np.ascontiguousarray(example), allow_pickle=False)
         self._writer.append({"type": "model", "sha256": lineage.sha256(copy / "weights.safetensors")})
 
-    @contextmanager
-    def child(self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None) -> "Iterator[Run]":
-        """A run below this one: a trial of a search, a fold, a seed."""
-        everything = {**self._source_tags, **(tags or {})}
-        with _recorded(stage, params, self._session, name, everything, self._source_tags, parent=self.key) as run:
-            yield run
+    @property
+    def as_parent(self) -> Parent:
+        """By which runs below this one are opened, here or in another process."""
+        return Parent(self.key, self._session, self._source_tags)
 
     def _metrics(self, values: Mapping[str, float], step: int, measured: bool) -> None:
         record = {
