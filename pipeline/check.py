@@ -70,6 +70,12 @@ def notices(chosen: Params) -> list[str]:
     cores = usable_cores()
     if chosen.train.threads > cores:
         lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")
+    side_by_side = min(chosen.search.workers, chosen.search.trials)
+    if side_by_side > 1 and side_by_side * chosen.train.threads > cores:
+        lines.append(
+            f"search.workers: {side_by_side} trials side by side with {chosen.train.threads} threads each"
+            f" (train.threads) on {cores} cores: they wait for one another"
+        )
     return lines
 
 
@@ -136,7 +142,7 @@ class Estimate:
             f"{self.parameters:,} learned numbers; {self.steps:,} optimizer steps to train{search}",
             f"about {_duration(self.seconds)} of training at {self.step_seconds * 1000:.3g} ms a step: the middle of"
             f" {self.measured_steps} forward-backward steps, batches of {self.batch}, timed now on {self.device}."
-            " Validation, augmentation and tracking come on top, pruned trials come off",
+            " Validation, augmentation and tracking come on top; pruned trials come off, and what search.workers saves",
         ]
 
 

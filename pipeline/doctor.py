@@ -136,6 +136,12 @@ def processor(chosen: Params | None) -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "threads", text)
+        workers = min(chosen.search.workers, chosen.search.trials)
+        if workers > 1 and workers * threads > cores:
+            yield Finding(
+                "note", "threads", f"search.workers is {workers}: {workers * threads} threads on {cores} cores",
+                "lower search.workers, which changes no result, or train.threads, which changes the bits",
+            )  # fmt: skip
 
 
 def accelerator(chosen: Params | None) -> Iterator[Finding]:

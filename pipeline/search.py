@@ -1,111 +1,89 @@
-"""The stage `search`: Optuna asks and tells in this one process; trials train in it too, with no second import."""
+"""The stage `search`: Optuna asks and tells in this one process; trials train in it too, or in others beside it.
+
+Trials go in rounds: those of a round are proposed before any of them is told, and told in the order of their numbers.
+Which process trains a trial, and which one ends first, thus changes nothing.
+"""
 
 import csv
 import io
-import math
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
-from pipeline.callbacks import DivergedError, Epoch
 from pipeline.errors import Mistake
-from pipeline.fit import TrainingData, fit, initialised_network
+from pipeline.fit import TrainingData, initialised_network
 from pipeline.params import Dimension, Params
 from pipeline.tracking import Run, open_run
+from pipeline.trials import Outcome, TrialOrder, new_study, run_trial, tell
+from pipeline.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
     import optuna
 
-PRUNER_STARTUP_TRIALS = 3  # the median needs some finished trials to be one
-PRUNER_WARMUP_EPOCHS = 2
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One trial as it ended."""
-
-    number: int
-    state: str  # complete, pruned or diverged
-    values: Mapping[str, Any]  # by dotted path: what was tried
-    val_accuracy: float  # of its best epoch
-    val_loss: float
-    epochs: int
-
-    @property
-    def rank(self) -> tuple[bool, float, float, int]:
-        """Larger is better: finished, validation accuracy, validation loss, then the earlier trial."""
-        return self.state == "complete", self.val_accuracy, -self.val_loss, -self.number
-
-
-def search(params: Params, data: TrainingData, tracked: Run) -> list[Trial]:
+def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
     """Run `search.trials` trials; trial 0 has the values of params.yaml itself.
 
-    Each trial's sampler is seeded by (seed, trial number), so any trial's proposal is a function of those before it.
+    Each trial's sampler is seeded by (seed, trial number), so any trial's proposal is a function of the rounds before
+    and of the proposals before it in its own.
     """
-    import optuna
     from tqdm import tqdm
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     refuse_impossible_networks(params, data.shape)
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
     trial_params = params.overlaid({"train": alone})
-    study = optuna.create_study(direction="maximize", pruner=_pruner(params))
+    study = new_study(params)
     own = own_values(params)
     if own is not None:
         study.enqueue_trial(own)
-    trials: list[Trial] = []
-    bar = tqdm(range(params.search.trials), desc="search", unit="trial", disable=None)
-    for number in bar:
+
+    def ask(number: int) -> tuple["optuna.Trial", TrialOrder]:
         study.sampler = _sampler(params, number)
         asked = study.ask()
         # Own values outside the space cannot be told to the sampler: the trial then is one without proposals.
         changes = propose(asked, trial_params) if number > 0 or own is not None else {}
-        tags = {"retrace.trial": str(number)}
         tried = trial_params.overlaid(changes)
-        with tracked.child("trial", f"trial-{number:03d}", tried, tags) as child:
-            trial = _run_trial(study, asked, tried, data, child)
-        trials.append(trial)
-        bar.set_postfix_str(f"best validation accuracy {max(trials, key=lambda t: t.rank).val_accuracy:.4f}")
-    return trials
+        return asked, TrialOrder(number, dict(asked.params), tried, tuple(told), tracked.as_parent)
+
+    told: list[Outcome] = []
+    count = params.search.trials
+    with (
+        _training(min(params.search.workers, count)) as train,
+        tqdm(total=count, desc="search", unit="trial", disable=None) as bar,
+    ):
+        for first in range(0, count, params.search.round):
+            asked, orders = zip(*map(ask, range(first, min(first + params.search.round, count))), strict=True)
+            outcomes: dict[int, Outcome] = {}
+            for outcome in train(orders):
+                outcomes[outcome.number] = outcome
+                best = max([*told, *outcomes.values()], key=lambda outcome: outcome.rank)
+                bar.set_postfix_str(f"best validation accuracy {best.val_accuracy:.4f}", refresh=False)
+                bar.update()
+            for one, order in zip(asked, orders, strict=True):
+                tell(study, one, outcomes[order.number])
+                told.append(outcomes[order.number])
+    return told
 
 
-def _run_trial(study: "optuna.Study", asked: "optuna.Trial", params: Params, data: TrainingData, child: Run) -> Trial:
-    import optuna
-
-    seen: list[Epoch] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        seen.append(epoch)
-        asked.report(epoch.val_accuracy, epoch.epoch)
-        if asked.should_prune():
-            raise optuna.TrialPruned
-
+@contextmanager
+def _training(workers: int) -> Iterator[Callable[[Sequence[TrialOrder]], Iterator[Outcome]]]:
+    """What trains the trials of a round and yields each as it ends: this process, or several beside it."""
+    if workers <= 1:
+        yield lambda orders: map(run_trial, orders)
+        return
     try:
-        fit(params, data, run=child, on_epoch=on_epoch)
-        state = "complete"
-    except optuna.TrialPruned:
-        state = "pruned"
-    except DivergedError as error:
-        state = "diverged"
-        child.set_tags({"diverged": str(error)})
-    best = max(seen, key=lambda epoch: epoch.rank, default=None)
-    if state == "diverged":  # as good as guessing: the sampler learns to stay away
-        accuracy, loss = 1 / len(data.classes), math.inf
-    else:
-        assert best is not None
-        accuracy, loss = best.val_accuracy, best.val_loss
-    if state == "pruned":
-        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
-        child.set_tags({"retrace.pruned": f"after epoch {len(seen)}"})
-    else:
-        study.tell(asked, accuracy)
-    child.log_metrics({"search/val_accuracy": accuracy}, step=seen[-1].step if seen else 0)
-    return Trial(asked.number, state, dict(asked.params), accuracy, loss, len(seen))
+        with Workers(run_trial, workers) as pool:
+            yield pool.run
+    except WorkerLostError as lost:
+        raise Mistake(
+            f"search: the process that trained trial {lost.order.number} {lost.how}, most often because memory ran out;"
+            " lower search.workers, or model and batch, then run the same command again"
+        ) from None
 
 
 # --- the space --------------------------------------------------------------------------------------------------------
@@ -187,18 +165,10 @@ def _sampler(params: Params, number: int) -> "optuna.samplers.BaseSampler":
     return optuna.samplers.TPESampler(seed=seed)
 
 
-def _pruner(params: Params) -> "optuna.pruners.BasePruner":
-    import optuna
-
-    if params.search.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.MedianPruner(PRUNER_STARTUP_TRIALS, PRUNER_WARMUP_EPOCHS)
-
-
 # --- the outputs ------------------------------------------------------------------------------------------------------
 
 
-def best_values(trials: list[Trial]) -> dict[str, Any]:
+def best_values(trials: list[Outcome]) -> dict[str, Any]:
     """What train lays over params.yaml: the best trial's values as a tree; empty without trials.
 
     Raises Mistake where every trial diverged.
@@ -217,7 +187,7 @@ def best_values(trials: list[Trial]) -> dict[str, Any]:
     return tree
 
 
-def trials_table(trials: list[Trial]) -> str:
+def trials_table(trials: list[Outcome]) -> str:
     """All trials as CSV, one row each."""
     names = sorted({name for trial in trials for name in trial.values})
     text = io.StringIO()
@@ -229,7 +199,7 @@ def trials_table(trials: list[Trial]) -> str:
     return text.getvalue()
 
 
-def write_search(folder: Path, trials: list[Trial]) -> None:
+def write_search(folder: Path, trials: list[Outcome]) -> None:
     """best.yaml and trials.csv."""
     from ruamel.yaml import YAML
 

@@ -44,7 +44,10 @@ class _Schedule(Choice):
 
 
 def _choice(title: str, table: Mapping[str, type[Settings]], base: type[Choice] = Choice) -> type[Choice]:
-    """The section class of a catalogue table. A family that is not chosen may be absent."""
+    """The section class of a catalogue table. A family that is not chosen may be absent.
+
+    title: the name that it has in this module, by which another process finds it.
+    """
     members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
     names: Any = Literal[tuple(table)]
     return create_model(
@@ -59,10 +62,10 @@ if TYPE_CHECKING:
     ScheduleSection = _Schedule
     SourceName = str
 else:
-    ModelSection = _choice("Model", catalogue.NETWORKS)
-    LossSection = _choice("Loss", catalogue.LOSSES)
-    OptimizerSection = _choice("Optimizer", catalogue.OPTIMIZERS, _Optimizer)
-    ScheduleSection = _choice("Schedule", catalogue.SCHEDULES, _Schedule)
+    ModelSection = _choice("ModelSection", catalogue.NETWORKS)
+    LossSection = _choice("LossSection", catalogue.LOSSES)
+    OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
+    ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
     SourceName = Literal[tuple(catalogue.SOURCES)]
 
 
@@ -138,12 +141,23 @@ class Train(Settings):
     channels_last: bool = setting("memory format of images and weights")
 
 
-class Search(Settings):
+class Search(Section):
     trials: int = setting("0: no search", ge=0, le=1_000_000)
     epochs: int | None = setting("epochs of each trial; null: train.epochs", ge=1, le=100_000)
     sampler: Literal["tpe", "random"] = setting("how values are proposed")
     pruner: Literal["median", "none"] = setting("how hopeless trials are stopped")
+    round: int = setting("trials proposed together, before any of them has a result", ge=1, le=1024)
+    workers: int = setting("trials of a round that train side by side", ge=1, le=1024, operational=True)
     space: dict[str, Any] = setting("mirrors this file: ranges or choices at the keys to search")
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if {"round", "workers"} <= set(values) and values["workers"] > values["round"]:
+            yield (
+                "workers",
+                f"{values['workers']} is more than search.round, which is {values['round']}: only trials proposed"
+                " together train side by side; raise search.round (it changes what is proposed), or lower this",
+            )
 
 
 class Evaluate(Settings):

@@ -2,6 +2,6 @@
 
 from pipeline.tracking.courier import Summary, sync
 from pipeline.tracking.destination import resolve_tracking
-from pipeline.tracking.run import Run, open_run
+from pipeline.tracking.run import Parent, Run, open_run
 
-__all__ = ["Run", "Summary", "open_run", "resolve_tracking", "sync"]
+__all__ = ["Parent", "Run", "Summary", "open_run", "resolve_tracking", "sync"]

@@ -6,10 +6,9 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,32 @@ def runs_folder() -> Path:
     return paths.state() / "runs"
 
 
+@dataclass(frozen=True)
+class Parent:
+    """What the runs below a run must know of it. It can be pickled: they may be recorded in other processes."""
+
+    key: str
+    session: str
+    source_tags: Mapping[str, str]
+    work: state.Work
+
+    @contextmanager
+    def child(
+        self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None, key: str | None = None
+    ) -> "Iterator[Run]":
+        """A run below this one: a trial of a search, a fold, a seed.
+
+        key: its local key; by default a function of the parent's key, the stage and the name, which no other child may
+        have, so that a run that is continued finds its children again.
+        """
+        everything = {**self.source_tags, **(tags or {})}
+        key = key or uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([self.key, stage, name])).hex
+        with _recorded(
+            stage, params, self.session, name, everything, self.source_tags, work=self.work, key=key, parent=self.key
+        ) as run:
+            yield run
+
+
 class Run:
     """One logical run. Every method appends to the spool and returns within microseconds (files: their copying)."""
 
@@ -47,7 +72,6 @@ class Run:
         self._session = session
         self._writer = writer
         self._source_tags = source_tags
-        self._children: Counter[tuple[str, str]] = Counter()
 
     @property
     def differences(self) -> int:
@@ -88,26 +112,10 @@ class Run:
         np.save(copy / "example.npy", np.ascontiguousarray(example), allow_pickle=False)
         self._writer.append({"type": "model", "sha256": lineage.sha256(copy / "weights.safetensors")})
 
-    @contextmanager
-    def child(
-        self, stage: str, name: str, params: Params, tags: Mapping[str, str] | None = None, key: str | None = None
-    ) -> "Iterator[Run]":
-        """A run below this one: a trial of a search, a fold, a seed.
-
-        key: its local key; by default a function of this run's key, the stage and the name, so that a run that is
-        continued finds its children again.
-        """
-        everything = {**self._source_tags, **(tags or {})}
-        key = key or self._child_key(stage, name)
-        with _recorded(
-            stage, params, self.work, self._session, name, everything, self._source_tags, key=key, parent=self.key
-        ) as run:
-            yield run
-
-    def _child_key(self, stage: str, name: str) -> str:
-        self._children[stage, name] += 1
-        number = self._children[stage, name]  # children of one name are different runs, in their order
-        return uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([self.key, stage, name, number])).hex
+    @property
+    def as_parent(self) -> Parent:
+        """By which runs below this one are opened, here or in another process."""
+        return Parent(self.key, self._session, self._source_tags, self.work)
 
 
 @contextmanager
@@ -152,7 +160,7 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
         hashes = kept.work.dependencies
         tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
         datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
-        with _recorded(stage, params, kept.work, key, name, tags, source, key=key, datasets=datasets) as run:
+        with _recorded(stage, params, key, name, tags, source, work=kept.work, key=key, datasets=datasets) as run:
             yield run
             _refuse_changes(kept.work, outputs)
             digests = {path.as_posix(): lineage.md5(path) for path in outputs}
@@ -194,11 +202,12 @@ def _work(stage: str, params: Params, inputs: Sequence[Path], contents: Mapping[
 def _recorded(
     stage: str,
     params: Params,
-    work: state.Work,
     session: str,
     name: str | None,
     tags: Mapping[str, str],
     source_tags: Mapping[str, str],
+    *,
+    work: state.Work,
     key: str | None = None,
     parent: str | None = None,
     datasets: Mapping[str, str] | None = None,

@@ -196,6 +196,17 @@ def test_notices_say_what_may_surprise(shipped: Params) -> None:
     assert [line for line in check.notices(many) if line.startswith("train.threads: 1000 on")]
 
 
+def test_more_threads_side_by_side_than_cores_are_told(shipped: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "usable_cores", lambda: 4)
+    monkeypatch.setattr(doctor, "usable_cores", lambda: 4)
+    for workers, threads, trials, told in [(2, 2, 6, False), (3, 2, 6, True), (4, 2, 2, False), (4, 2, 0, False)]:
+        search = {"workers": workers, "round": 4, "trials": trials}
+        chosen = shipped.overlaid({"train": {"threads": threads}, "search": search})
+        assert any("3 trials side by side with 2 threads" in line for line in check.notices(chosen)) == told
+        notes = [finding.text for finding in doctor.processor(chosen) if finding.mark == "note"]
+        assert notes == (["search.workers is 3: 6 threads on 4 cores"] if told else [])
+
+
 def test_the_estimate_counts_steps_as_training_does(shipped: Params) -> None:
     shipped = shipped.overlaid({"train": {"threads": 1}})
     images = check.Images(total=1000, validation=None, test=None, classes=10)  # 650 to train: 11 batches of 64

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -181,7 +182,7 @@ FREE = {
     path: field
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
-    and path != ("optimizer", "name")
+    and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
 }
 
 
@@ -361,6 +362,11 @@ def change(**sections: Mapping[str, Any]) -> str:
             "data.validation_fraction: with test_fraction makes 1, which leaves nothing to train on",
         ),
         (
+            change(search={"workers": 3, "round": 2}),
+            "search.workers: 3 is more than search.round, which is 2: only trials proposed together train side by side;"
+            " raise search.round",
+        ),
+        (
             change(model={"convnet": None}),
             "model.convnet: missing, but it is the chosen family; add `convnet:` with width",
         ),
@@ -370,6 +376,13 @@ def test_keys_that_do_not_agree(load: Any, text: str, expected: str) -> None:
     said = mistakes(load, text)
     assert len(said) == 1
     assert expected in said[0]
+
+
+def test_the_parameters_can_be_sent_to_another_process(load: Any) -> None:
+    chosen = load(SHIPPED)
+    copy = pickle.loads(pickle.dumps(chosen))
+    assert copy == chosen
+    assert copy.overlaid({"model": {"name": "mlp"}}) == chosen.overlaid({"model": {"name": "mlp"}})
 
 
 def test_the_optimizers_own_momentum(load: Any) -> None:

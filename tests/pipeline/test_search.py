@@ -2,17 +2,28 @@
 
 import csv
 import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import optuna
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import paths, search
-from pipeline.errors import Mistake
+from pipeline.errors import ExitStatus, Mistake
 from pipeline.fit import TrainingData, fit
 from pipeline.params import read_mapping
 from pipeline.tracking import open_run
+from pipeline.trials import Outcome, new_study
 
+ROOT = Path(__file__).parents[2]
 SPACE = {
     "optimizer": {"lr": {"low": 0.01, "high": 0.2, "log": True}, "momentum": {"low": 0.8, "high": 0.95}},
     "model": {"convnet": {"width": {"low": 2, "high": 6}}},
@@ -33,7 +44,7 @@ def tracked_params(project, small_params):
     return make
 
 
-def run_search(params) -> list[search.Trial]:
+def run_search(params) -> list[Outcome]:
     with open_run("search", params, inputs=[]) as run:
         return search.search(params, TrainingData.open(), run)
 
@@ -155,14 +166,14 @@ def test_a_diverged_trial_is_worth_guessing_and_the_search_goes_on(tracked_param
 
 
 def test_all_diverged_is_said():
-    trial = search.Trial(0, "diverged", {"optimizer.lr": 9.0}, 0.1, float("inf"), 0)
+    trial = Outcome(0, "diverged", {"optimizer.lr": 9.0}, (), 0.1, float("inf"))
     with pytest.raises(Mistake, match="all 1 trials diverged"):
         search.best_values([trial])
 
 
 def test_the_best_is_finished_then_accurate_then_of_low_loss_then_early():
     def trial(number, state="complete", accuracy=0.9, loss=0.5):
-        return search.Trial(number, state, {"optimizer.lr": number}, accuracy, loss, 2)
+        return Outcome(number, state, {"optimizer.lr": number}, (accuracy,) * 2, accuracy, loss)
 
     for better, worse in [
         (trial(5), trial(0, state="pruned", accuracy=1.0)),
@@ -175,8 +186,7 @@ def test_the_best_is_finished_then_accurate_then_of_low_loss_then_early():
 
 def test_pruning_ends_trials_early(tracked_params, monkeypatch):
     studies: list[optuna.Study] = []
-    create = optuna.create_study
-    monkeypatch.setattr(optuna, "create_study", lambda **options: studies.append(create(**options)) or studies[0])
+    monkeypatch.setattr(search, "new_study", lambda params: studies.append(new_study(params)) or studies[0])
     space = {"optimizer": {"lr": {"choices": [0.05, 1e-9]}}}
     params = tracked_params(
         space=space, search={"trials": 9, "pruner": "median", "sampler": "random", "epochs": 6}, optimizer={"lr": 0.05}
@@ -210,3 +220,168 @@ def test_the_stage_writes_what_train_overlays(tracked_params, trials, capsys):
 def test_skipped_keys_are_announced(tracked_params, capsys):
     search.run(tracked_params(search={"trials": 1}, model={"name": "linear"}))
     assert "search: model.convnet.width is skipped: model.name is linear" in capsys.readouterr().out
+
+
+# --- rounds, and trials side by side ----------------------------------------------------------------------------------
+
+
+def spools() -> list[list[dict[str, object]]]:
+    files = sorted(paths.state().glob("runs/*/events.jsonl"))
+    return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+
+
+def trial_metrics() -> dict[str, list[tuple[object, dict[str, float]]]]:
+    """By trial number: (step, values) of everything that was recorded, but for the machine's measurements."""
+    return {
+        spool[0]["tags"]["retrace.trial"]: [
+            (record["step"], record["values"])
+            for record in spool
+            if record["type"] == "metrics" and not record.get("measured")
+        ]
+        for spool in spools()
+        if spool[0]["stage"] == "trial"
+    }
+
+
+def test_how_many_train_side_by_side_changes_no_result(tracked_params, monkeypatch):
+    found = []
+    space = {"optimizer": {"lr": {"choices": [0.05, 1e-9]}}, "regularization": {"l2": {"low": 1e-5, "high": 1e-3}}}
+    for count in (1, 2):
+        monkeypatch.setenv("DVC_ROOT", str(Path.cwd() / f"root{count}"))  # where the runs are recorded
+        changes = {"trials": 8, "epochs": 3, "round": 3, "workers": count, "pruner": "median", "sampler": "random"}
+        search.run(tracked_params(space=space, search=changes, optimizer={"lr": 0.05}))
+        files = {file.name: file.read_bytes() for file in paths.SEARCH.iterdir()}
+        found.append((files, trial_metrics()))
+    assert set(found[0][0]) == {"best.yaml", "trials.csv"}
+    assert sorted(found[0][1]) == [str(number) for number in range(8)]
+    assert b"pruned" in found[0][0]["trials.csv"]
+    assert found[1] == found[0]
+
+
+def test_a_round_is_proposed_before_any_of_it_is_told(tracked_params, monkeypatch):
+    """The sampler of trial n sees results of the rounds before n's alone; a round of one is a round a trial."""
+    seen = []
+
+    def ask(study, real=optuna.Study.ask):
+        done = [trial.number for trial in study.trials if trial.state.is_finished()]
+        asked = real(study)
+        seen.append((asked.number, done))
+        return asked
+
+    create = search.new_study
+    for size, expected in [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 2, 2, 4]), (9, [0] * 5)]:
+        seen.clear()
+
+        def watched(params):
+            study = create(params)
+            study.ask = lambda: ask(study)
+            return study
+
+        monkeypatch.setattr(search, "new_study", watched)
+        run_search(tracked_params(search={"trials": 5, "epochs": 1, "round": size}))
+        assert seen == [(number, list(range(finished))) for number, finished in enumerate(expected)]
+
+
+def test_the_bar_counts_finished_trials(tracked_params, monkeypatch):
+    import tqdm
+
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, **options):
+            super().__init__(**{**options, "disable": False, "file": open(os.devnull, "w")})  # noqa: SIM115
+            bars.append(self)
+
+    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    trials = run_search(tracked_params(search={"trials": 3, "round": 2}))
+    (bar,) = bars
+    assert (bar.n, bar.total) == (3, 3)
+    assert bar.postfix == f"best validation accuracy {max(t.val_accuracy for t in trials):.4f}"
+    bar.fp.close()
+
+
+def test_a_mistake_in_a_worker_is_the_searchs(tracked_params):
+    two = {"trials": 2, "round": 2, "workers": 2}
+    with pytest.raises(Mistake, match=r"params\.yaml: train: accelerator mps"):
+        run_search(tracked_params(search=two, train={"accelerator": "mps"}))
+
+
+@contextmanager
+def running_search(params) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m pipeline.search` in a process group of its own, once two trials are in their epochs."""
+    with open("params.yaml", "w", encoding="utf-8") as file:
+        YAML(typ="safe").dump(params.model_dump(), file)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.search"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(lambda: len(at_work()) == 2 or process.poll() is not None)
+        yield process
+    finally:
+        if any_in_group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def at_work() -> list[Path]:
+    """The spools of trials that have recorded something."""
+    found = []
+    for file in paths.state().glob("runs/*/events.jsonl"):
+        text = file.read_text()
+        if '"stage":"trial"' in text and '"type":"metrics"' in text:
+            found.append(file)
+    return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    last = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < last, "waited in vain"
+        time.sleep(0.02)
+
+
+def any_in_group(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def endless(tracked_params):
+    return tracked_params(
+        search={"trials": 4, "epochs": 100_000, "round": 2, "workers": 2}, tracking={"log_every_steps": 1}
+    )
+
+
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_an_interrupted_search_leaves_no_process_and_marks_its_trials(tracked_params, number, to_all):
+    """Ctrl-C reaches the whole group of processes, `kill` the stage alone."""
+    with running_search(endless(tracked_params)) as process:
+        (os.killpg if to_all else os.kill)(process.pid, number)
+        _, said = process.communicate()
+        assert process.returncode == ExitStatus.INTERRUPTED
+        assert b"Traceback" not in said
+        until(lambda: not any_in_group(process.pid))  # multiprocessing's own helper ends just after the stage
+    ends = [spool[-1] for spool in spools()]
+    assert len(ends) == 3
+    assert {(end["type"], end["status"]) for end in ends} == {("end", "KILLED")}
+    assert not paths.SEARCH.exists()
+
+
+def test_a_killed_worker_ends_the_search_with_what_to_do(tracked_params):
+    with running_search(endless(tracked_params)) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        victims = [
+            child for child in children if b"--multiprocessing-fork" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+        assert len(victims) == 2
+        os.kill(int(victims[1]), signal.SIGKILL)
+        _, said = process.communicate()
+        assert process.returncode == ExitStatus.MISTAKE
+        assert b"search: the process that trained trial 1 was ended by SIGKILL, most often because memory ran" in said
+        assert b"lower search.workers" in said
+        assert b"Traceback" not in said
+        until(lambda: not any_in_group(process.pid))
+    assert not paths.SEARCH.exists()

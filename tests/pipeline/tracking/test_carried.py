@@ -22,7 +22,7 @@ def work(chosen):
         for step in range(30):
             run.log_metrics({"train/loss": 1 / (step + 1)}, step)
         run.log_artifact(Path("params.yaml"))
-        with run.child("trial", "trial", chosen) as child:
+        with run.as_parent.child("trial", "trial", chosen) as child:
             child.log_metrics({"val/loss": 0.5}, 1)
     print("done")
 

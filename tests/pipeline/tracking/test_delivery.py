@@ -62,7 +62,7 @@ def test_a_stage_with_children_arrives_whole(project, quick, capfd):
         (project / "made" / "out").write_text("changed after it was logged")
         for number in range(2):
             tried = quick.overlaid({"optimizer": {"lr": 0.25 + number}})
-            with run.child("trial", f"trial-{number}", tried, {"retrace.trial": str(number)}) as child:
+            with run.as_parent.child("trial", f"trial-{number}", tried, {"retrace.trial": str(number)}) as child:
                 child.log_metrics({"val/loss": number}, 1)
     after = time.time_ns() // 1_000_000
     assert "retrace sync" in capfd.readouterr().err
@@ -121,7 +121,7 @@ def test_how_runs_end(project, quick):
         pass
 
     def interrupted():
-        with open_run("train", quick, [], name="interrupted") as run, run.child("fold", "fold", quick):
+        with open_run("train", quick, [], name="interrupted") as run, run.as_parent.child("fold", "fold", quick):
             raise KeyboardInterrupt
 
     def failed():
@@ -166,7 +166,7 @@ from pipeline.tracking import open_run
 def work(run):
     for step in range(1, 31):
         run.log_metrics({"train/loss": float(step)}, step)
-    with run.child("trial", "trial", chosen) as child:
+    with run.as_parent.child("trial", "trial", chosen) as child:
         child.log_metrics({"val/loss": 0.5}, 1)
         if "kill" in sys.argv:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -46,7 +46,7 @@ def work(chosen):
             time.sleep(PAUSE)
         print(time.perf_counter() - started)
         run.log_artifact(Path("params.yaml"))
-        with run.child("trial", "trial", chosen) as child:
+        with run.as_parent.child("trial", "trial", chosen) as child:
             child.log_metrics({"val/loss": 0.5}, 1)
 
 sys.exit(stage.main(work))

@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from pipeline.state import Work
 from pipeline.tracking import open_run, resolve_tracking, spool, sync
 from pipeline.tracking.delivery import MERGED_INTO, SENT
 from pipeline.tracking.run import _recorded, runs_folder
@@ -32,7 +33,9 @@ def client(project, quick):
 
 def opened(params, key, name="run", session="a session", tags=(), parent=None):
     """A run of this key, begun or continued: what `open_run` does with it, without a sender."""
-    return _recorded("train", params, session, name, dict(tags), {}, key=key, parent=parent)
+    return _recorded(
+        "train", params, session, name, dict(tags), {}, work=Work("train", {}, {}, {}, {}), key=key, parent=parent
+    )
 
 
 def failed(params, key, **metrics):
@@ -58,16 +61,17 @@ def points(client, run_id, name):
 TRAINING = """
 import os, signal, sys
 from pipeline import params
+from pipeline.state import Work
 from pipeline.tracking.run import _recorded
 
 first, last, kill = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "kill"
-chosen = params.load()
-with _recorded("train", chosen, f"session {first}", "run", {}, {}, key="k" * 32) as run:
+chosen, work = params.load(), Work("train", {}, {}, {}, {})
+with _recorded("train", chosen, f"session {first}", "run", {}, {}, work=work, key="k" * 32) as run:
     for step in range(first, last):
         run.log_metrics({"train/loss": 1 / (step + 1), "odd": float("nan")}, step)
         run.log_measurements({"seconds": float(os.getpid())}, step)
     for number in range(2):
-        with run.child("trial", f"trial-{number}", chosen) as child:
+        with run.as_parent.child("trial", f"trial-{number}", chosen) as child:
             child.log_metrics({"val/loss": number}, 1)
             if number and kill:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -204,32 +208,34 @@ def test_a_last_record_without_its_line_end_is_sent_before_and_after_a_continuat
     assert found.info.status == "FINISHED"
 
 
-def test_children_of_one_name_are_different_runs_and_found_again(quick, client):
+def test_children_are_found_again_by_their_names(quick, client):
     keys = []
     for _ in range(2):
         with opened(quick, "k" * 32) as run:
             for number in range(2):
-                with run.child("fold", "fold", quick) as child:
+                with run.as_parent.child("fold", f"fold-{number}", quick) as child:
                     keys.append(child.key)
                     child.log_metrics({"a": number}, 0)
-            with run.child("fold", "other", quick, key="o" * 32) as child:
+            with run.as_parent.child("fold", "other", quick, key="o" * 32) as child:
                 assert child.key == "o" * 32
     assert keys[:2] == keys[2:]
     assert len(set(keys)) == 2
     sync(quick)
-    assert Counter(run.info.run_name for run in all_runs(client)) == {"run": 1, "fold": 2, "other": 1}
+    assert Counter(run.info.run_name for run in all_runs(client)) == {"run": 1, "fold-0": 1, "fold-1": 1, "other": 1}
 
 
 SENDER = """
 import sys, time
 from pipeline import params
+from pipeline.state import Work
 from pipeline.tracking import run as tracking
 from pipeline.tracking.destination import destination
 
 chosen = params.load()
 sender = tracking.Sender("new session", destination(chosen), 30.0, preload_model=False)  # before the spool is opened
 time.sleep(1.0)
-with tracking._recorded("train", chosen, "new session", "run", {}, {}, key="k" * 32) as run:
+work = Work("train", {}, {}, {}, {})
+with tracking._recorded("train", chosen, "new session", "run", {}, {}, work=work, key="k" * 32) as run:
     run.log_metrics({"a": 2.0}, 2)
     print("logged", flush=True)
     sys.stdin.readline()

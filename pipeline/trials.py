@@ -1,0 +1,134 @@
+"""One trial of a search as a function of its order, in whatever process it trains."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.callbacks import DivergedError, Epoch
+from pipeline.fit import TrainingData, fit
+from pipeline.params import Params
+from pipeline.tracking import Parent, Run
+
+if TYPE_CHECKING:
+    import optuna
+
+PRUNER_STARTUP_TRIALS = 3  # the median needs some finished trials to be one
+PRUNER_WARMUP_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial as it ended: plain data, which JSON can hold."""
+
+    number: int
+    state: Literal["complete", "pruned", "diverged"]
+    values: Mapping[str, Any]  # by dotted path: what was tried
+    reports: tuple[float, ...]  # validation accuracy after each epoch
+    val_accuracy: float  # of its best epoch
+    val_loss: float
+
+    @property
+    def epochs(self) -> int:
+        return len(self.reports)
+
+    @property
+    def rank(self) -> tuple[bool, float, float, int]:
+        """Larger is better: finished, validation accuracy, validation loss, then the earlier trial."""
+        return self.state == "complete", self.val_accuracy, -self.val_loss, -self.number
+
+
+@dataclass(frozen=True)
+class TrialOrder:
+    """All that a trial is a function of, beside the data; it can be pickled."""
+
+    number: int
+    values: Mapping[str, Any]  # by dotted path: what is tried
+    params: Params  # with these values laid over them
+    earlier: tuple[Outcome, ...]  # every trial of the rounds before, by number: all that the pruner compares it with
+    parent: Parent  # the search's run
+
+
+def run_trial(order: TrialOrder) -> Outcome:
+    """Train it, record it as a run below the search's, and say how it ended. Reads the data of the working directory.
+
+    Raises Mistake where the parameters cannot be used on these images or this machine.
+    """
+    data = TrainingData.open()
+    tags = {"retrace.trial": str(order.number)}
+    with order.parent.child("trial", f"trial-{order.number:03d}", order.params, tags) as run:
+        return _train(order, data, run)
+
+
+def _train(order: TrialOrder, data: TrainingData, run: Run) -> Outcome:
+    import optuna
+
+    asked = asked_again(order)
+    seen: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        seen.append(epoch)
+        asked.report(epoch.val_accuracy, epoch.epoch)
+        if asked.should_prune():
+            raise optuna.TrialPruned
+
+    state: Literal["complete", "pruned", "diverged"] = "complete"
+    try:
+        fit(order.params, data, run=run, on_epoch=on_epoch)
+    except optuna.TrialPruned:
+        state = "pruned"
+        run.set_tags({"retrace.pruned": f"after epoch {len(seen)}"})
+    except DivergedError as error:
+        state = "diverged"
+        run.set_tags({"diverged": str(error)})
+    if state == "diverged":  # as good as guessing: the sampler learns to stay away
+        accuracy, loss = 1 / len(data.classes), math.inf
+    else:
+        best = max(seen, key=lambda epoch: epoch.rank)
+        accuracy, loss = best.val_accuracy, best.val_loss
+    run.log_metrics({"search/val_accuracy": accuracy}, step=seen[-1].step if seen else 0)
+    return Outcome(order.number, state, order.values, tuple(epoch.val_accuracy for epoch in seen), accuracy, loss)
+
+
+# --- what Optuna is told ----------------------------------------------------------------------------------------------
+
+
+def new_study(params: Params) -> "optuna.Study":
+    """An empty study in memory with the pruner that `params` name."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if params.search.pruner == "none":
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    else:
+        pruner = optuna.pruners.MedianPruner(PRUNER_STARTUP_TRIALS, PRUNER_WARMUP_EPOCHS)
+    return optuna.create_study(direction="maximize", pruner=pruner)
+
+
+def tell(study: "optuna.Study", asked: "optuna.Trial", outcome: Outcome) -> None:
+    """Enter an outcome, epoch by epoch and as a whole, into the study that asked for it."""
+    import optuna
+
+    for epoch, accuracy in enumerate(outcome.reports, 1):
+        asked.report(accuracy, epoch)
+    if outcome.state == "pruned":
+        study.tell(asked, state=optuna.trial.TrialState.PRUNED)
+    else:
+        study.tell(asked, outcome.val_accuracy)
+
+
+def asked_again(order: TrialOrder) -> "optuna.Trial":
+    """The trial in a study that knows the earlier rounds and nothing else.
+
+    The search's own study is elsewhere; and what has happened in it since this round began depends on who is faster.
+    """
+    import optuna
+
+    study = new_study(order.params)
+    study.sampler = optuna.samplers.RandomSampler()  # it proposes nothing: the values are in the order
+    for outcome in order.earlier:
+        tell(study, study.ask(), outcome)
+    asked = study.ask()
+    while asked.number < order.number:  # the rest of its round, without results yet
+        asked = study.ask()
+    return asked
