@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.errors import Mistake
+from pipeline.training_parameters import FILE as TRAINED
 from pipeline.training_parameters import read_training_parameters
 
 _METRICS = paths.EVALUATION / "metrics.json"
@@ -16,12 +17,18 @@ _REPORT = paths.EVALUATION / "report.html"
 def summary() -> int:
     """Print accuracies, the searched values beside those of params.yaml, and where to look further.
 
-    Raises Mistake where nothing has been evaluated yet.
+    Raises Mistake where nothing has been evaluated yet, or the model has gone since.
     """
     from rich.console import Console
     from rich.table import Table
 
-    metrics, trained = read_metrics(), read_training_parameters()
+    metrics = read_metrics()
+    if not TRAINED.is_file():  # DVC removes a stage's outputs before that stage runs: an older report may be there
+        raise Mistake(
+            f"{TRAINED}: not found: train has not finished; `dvc repro` makes it, then the report",
+            f"{paths.EVALUATION}: still holds the results of the model before",
+        )
+    trained = read_training_parameters()
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column("")
     table.add_column("validation", justify="right")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,8 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -420,6 +422,16 @@ def test_the_summary_before_a_run(
     assert f"artifacts/evaluation/metrics.json: {said}" in capsys.readouterr().err
 
 
+def test_the_summary_after_a_training_that_was_interrupted(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare)
+    shutil.rmtree(bare / "artifacts/model")  # as DVC does before train runs
+    assert cli.main(["summary"]) == ExitStatus.MISTAKE
+    assert capsys.readouterr().err.splitlines() == [
+        "artifacts/model/parameters.json: not found: train has not finished; `dvc repro` makes it, then the report",
+        "artifacts/evaluation: still holds the results of the model before",
+    ]
+
+
 def test_summary_shows_missing_figures_as_a_dash(bare: Path, shipped: Params) -> None:
     finish(bare)
     (bare / "artifacts/evaluation/metrics.json").write_text('{"test": {"accuracy": 1}}')
@@ -427,6 +439,10 @@ def test_summary_shows_missing_figures_as_a_dash(bare: Path, shipped: Params) ->
 
 
 # --- ui and sync ------------------------------------------------------------------------------------------------------
+
+
+# Whoever runs the tests in a shell's background ignores Ctrl-C, and all that they start would.
+AS_IN_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 
 def test_the_ui_binds_to_this_machine_alone() -> None:
@@ -438,8 +454,8 @@ def test_the_ui_binds_to_this_machine_alone() -> None:
 def test_the_ui_keeps_passwords_off_its_command_line(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every user of a machine can list command lines."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://user:secret@localhost/runs")
-    started: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(os, "execve", lambda file, words, environment: started.append((words, environment)))
+    started: list[tuple[Sequence[str], Mapping[str, str]]] = []
+    monkeypatch.setattr(ui, "_serve", lambda words, environment: started.append((words, environment)) or 0)
     assert cli.main(["ui", "--port", str(free_port())]) == 0
     [(words, environment)] = started
     assert "secret" not in " ".join(words)
@@ -447,23 +463,78 @@ def test_the_ui_keeps_passwords_off_its_command_line(bare: Path, monkeypatch: py
 
 
 @pytest.mark.long
-def test_the_ui_serves_the_projects_own_runs(bare: Path) -> None:
-    """The server that runs in the end, asked for the experiment that is in the project's database."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_ui_serves_the_projects_own_runs_until_it_is_ended(bare: Path, number: signal.Signals) -> None:
+    """The server that runs in the end, asked for the experiment in the project's database, then told to go."""
     import mlflow
 
     mlflow.MlflowClient(f"sqlite:///{bare}/mlflow.db").create_experiment("found")
     port = free_port()
-    code = "import sys; from pipeline.cli import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "ui", "--port", str(port)], cwd=bare, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
+    with serving(bare, port) as process:
         wait_for(f"http://127.0.0.1:{port}/health")
         assert mlflow.MlflowClient(f"http://127.0.0.1:{port}").get_experiment_by_name("found") is not None
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(process.pid, number)  # as a terminal does: to all that it has in the foreground
+        printed = process.communicate(timeout=60)[0]  # ends when the last process that can print has ended
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+    assert not is_served(port)
+
+
+@pytest.mark.long
+def test_the_ui_can_be_ended_while_it_starts(bare: Path) -> None:
+    port = free_port()
+    with serving(bare, port) as process:
+        assert process.stdout is not None
+        assert f"127.0.0.1:{port}" in process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        printed = process.communicate(timeout=60)[0]
+    assert process.returncode in (0, ExitStatus.INTERRUPTED), printed  # before the server was started: the latter
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(("program", "status"), [("exit 3", 3), ("kill -KILL $$", 128 + signal.SIGKILL)])
+def test_the_ui_ends_as_its_server_did(program: str, status: int) -> None:
+    with in_mlflows_place(program) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == status
+
+
+def test_the_ui_leaves_no_process_behind(tmp_path: Path) -> None:
+    """Also not what the server has started, and what is deaf to SIGTERM."""
+    with in_mlflows_place(f"(trap '' TERM; touch {tmp_path}/deaf; while :; do sleep 0.1; done) & wait") as process:
+        limit = time.monotonic() + 60
+        while not (tmp_path / "deaf").exists():
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)  # ends when nobody is left who could print
+    assert process.returncode == 0
+
+
+def in_mlflows_place(program: str) -> "subprocess.Popen[bytes]":
+    """`retrace ui` with a small shell program as the server, and little patience."""
+    serve = f"ui._serve(['sh', '-c', {program!r}], {{}})"
+    code = f"{AS_IN_A_TERMINAL}; import sys; from pipeline import ui; ui._PATIENCE_SECONDS = 0.5; sys.exit({serve})"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[str]"]:
+    """`retrace ui` in a session of its own; ended in any case."""
+    code = f"{AS_IN_A_TERMINAL}; import sys; from pipeline.cli import main; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "ui", "--port", str(port)], cwd=folder, start_new_session=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def is_served(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((ui.HOST, port)) == 0
 
 
 def free_port() -> int:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
+from ruamel.yaml.main import CParser
 
 from pipeline import params
 from pipeline.errors import Mistake
@@ -22,6 +23,7 @@ from pipeline.params.reading import parse_yaml
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+RECIPES = sorted((ROOT / "docs" / "recipes").glob("*.yaml"))
 LEAVES = dict(params.leaves())
 Tree = dict[str, Any]
 
@@ -93,7 +95,7 @@ def test_the_shipped_file_is_valid_and_keeps_its_values() -> None:
     assert (loaded.data.resolved_image_size, loaded.data.resolved_channels) == (8, 1)
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "docs" / "recipes").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.name)
 def test_recipes_are_valid(recipe: Path) -> None:
     assert params.load(recipe).data.source == "folder"
     assert recipe.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../params.schema.json")
@@ -328,6 +330,29 @@ def test_a_file_that_is_not_utf8_or_not_there(tmp_path: Path) -> None:
     file.write_bytes(b"seed: \xff")
     with pytest.raises(Mistake, match="not UTF-8 at byte 6"):
         params.load(file)
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "dvc.yaml", *(f"docs/recipes/{file.name}" for file in RECIPES)])
+def test_dvc_reads_with_the_parser_in_c_and_finds_the_same(name: str) -> None:
+    from dvc.utils.serialize import load_yaml
+
+    assert YAML(typ="safe").Parser is CParser is not None  # what ruamel gives DVC; without it DVC is slower, no more
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert load_yaml(str(ROOT / name)) == parse_yaml(text, name)[0]
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    ["1e-3", "1.0e5", "1e+3", "-.5", "5.", "012", "0o14", "0x1F", "1_000", "+1", ".inf", "yes", "off", "True", "~",
+     "Null", "60:30", "2001-01-01", "${a.b}", "'it''s'", '"\\u00e9"', "é", "[1, b]", "{a: 1}", "|\n  two\n",
+     "&x 3"],
+)  # fmt: skip
+def test_dvc_takes_every_spelling_for_the_value_that_we_take_it_for(spelt: str) -> None:
+    from dvc.utils.serialize import parse_yaml as dvc_parse_yaml
+
+    text = f"value: {spelt}\n"
+    [ours, dvcs] = [parse_yaml(text, "params.yaml")[0]["value"], dvc_parse_yaml(text, "params.yaml")["value"]]
+    assert (type(ours), ours) == (type(dvcs), dvcs)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=60))

@@ -1,7 +1,6 @@
 """What every data source gives: a listing that costs a stat a file, and the content of one image."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -31,8 +30,7 @@ class Found(NamedTuple):
     problem: str | None = None  # why it cannot be read, where a stat shows that already
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """What is there now, in a fixed order."""
 
     classes: tuple[str, ...]
