@@ -135,7 +135,7 @@ def test_how_runs_end(project, quick):
     with pytest.raises(Mistake, match="data/nothing: not found"), open_run("train", quick, [project / "data/nothing"]):
         pass
     assert len(sync(quick).sent) == 3
-    with open_run("train", quick, [], name="living"):
+    with open_run("augment", quick, [], name="living"):  # a train would go on with the interrupted one
         wait_until(lambda: "living" in everything(quick)[1])
         _, runs, _ = everything(quick)
         assert {name: run.info.status for name, run in runs.items()} == {
