@@ -1,11 +1,15 @@
 """One trial of a search as a function of its order, in whatever process it trains."""
 
+import json
 import math
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline import paths
 from pipeline.callbacks import DivergedError, Epoch
+from pipeline.checkpoint import Checkpoints
 from pipeline.fit import TrainingData, fit
 from pipeline.params import Params
 from pipeline.tracking import Parent, Run
@@ -37,6 +41,15 @@ class Outcome:
         """Larger is better: finished, validation accuracy, validation loss, then the earlier trial."""
         return self.state == "complete", self.val_accuracy, -self.val_loss, -self.number
 
+    def to_json(self) -> str:
+        """With infinity as Python's json writes it, knowingly: a trial that diverged has such a loss."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Outcome":
+        content = json.loads(text)
+        return cls(**{**content, "reports": tuple(content["reports"])})
+
 
 @dataclass(frozen=True)
 class TrialOrder:
@@ -48,19 +61,31 @@ class TrialOrder:
     earlier: tuple[Outcome, ...]  # every trial of the rounds before, by number: all that the pruner compares it with
     parent: Parent  # the search's run
 
+    @property
+    def name(self) -> str:
+        return f"trial-{self.number:03d}"
+
 
 def run_trial(order: TrialOrder) -> Outcome:
     """Train it, record it as a run below the search's, and say how it ended. Reads the data of the working directory.
 
+    What an earlier process left of the same search is taken up: a trial that has ended is not trained again, one that
+    was interrupted goes on from its checkpoint.
     Raises Mistake where the parameters cannot be used on these images or this machine.
     """
-    data = TrainingData.open()
-    tags = {"retrace.trial": str(order.number)}
-    with order.parent.child("trial", f"trial-{order.number:03d}", order.params, tags) as run:
-        return _train(order, data, run)
+    folder = order.parent.work.folder / order.name
+    ended = folder / "outcome.json"
+    if ended.is_file():
+        return Outcome.from_json(ended.read_text(encoding="utf-8"))
+    checkpoints = Checkpoints(folder / "checkpoints", f"{order.parent.work.fingerprint} {order.name}")
+    with order.parent.child("trial", order.name, order.params, {"retrace.trial": str(order.number)}) as run:
+        outcome = _train(order, TrainingData.open(), run, checkpoints)
+    paths.write_atomically(ended, outcome.to_json().encode())  # once the run has ended: this trial is not opened again
+    shutil.rmtree(folder / "checkpoints")
+    return outcome
 
 
-def _train(order: TrialOrder, data: TrainingData, run: Run) -> Outcome:
+def _train(order: TrialOrder, data: TrainingData, run: Run, checkpoints: Checkpoints) -> Outcome:
     import optuna
 
     asked = asked_again(order)
@@ -74,7 +99,7 @@ def _train(order: TrialOrder, data: TrainingData, run: Run) -> Outcome:
 
     state: Literal["complete", "pruned", "diverged"] = "complete"
     try:
-        fit(order.params, data, run=run, on_epoch=on_epoch)
+        fit(order.params, data, run=run, on_epoch=on_epoch, checkpoints=checkpoints)
     except optuna.TrialPruned:
         state = "pruned"
         run.set_tags({"retrace.pruned": f"after epoch {len(seen)}"})

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 
 from pipeline import params as params_module
 from pipeline import paths, trials
+from pipeline.checkpoint import Checkpoints
 from pipeline.params import Params
 from pipeline.state import Work
 from pipeline.tracking import Parent
 from pipeline.trials import Outcome, TrialOrder, asked_again, new_study, run_trial, tell
 from tests.pipeline.conftest import SHIPPED
 
-PARENT = Parent("parent-key", "session", {"mlflow.user": "somebody"}, Work("search", {}, {}, {}, {}))
 
-
-def order_of(params: Params, number: int = 0, earlier: tuple[Outcome, ...] = ()) -> TrialOrder:
-    return TrialOrder(number, {"optimizer.lr": params.optimizer.lr}, params, earlier, PARENT)
+def order_of(params: Params, number: int = 0, earlier: tuple[Outcome, ...] = (), search: str = "one") -> TrialOrder:
+    """search: trials of another one find nothing that this one's have left."""
+    work = Work("search", params.flat(), {"search": f"{search} {len(earlier)}"}, {}, {})
+    parent = Parent("parent-key", "session", {"mlflow.user": "somebody"}, work)
+    return TrialOrder(number, {"optimizer.lr": params.optimizer.lr}, params, earlier, parent)
 
 
 def good(number: int, *reports: float) -> Outcome:
@@ -42,8 +44,7 @@ def test_an_order_comes_whole_out_of_a_pickle(project, small_params):
 
 
 def test_a_trial_is_a_function_of_its_order(project, small_params):
-    order = order_of(small_params())
-    first, second = run_trial(order), run_trial(pickle.loads(pickle.dumps(order)))
+    first, second = (run_trial(order_of(small_params(), search=name)) for name in ("one", "other"))
     assert first == second
     assert (first.number, first.state, first.values) == (0, "complete", {"optimizer.lr": 0.1})
     assert first.epochs == len(first.reports) == 3
@@ -127,3 +128,43 @@ def test_what_the_study_is_told(small_params, outcome, state, value):
     (told,) = study.trials
     assert (told.state.name, told.value) == (state, value)
     assert told.intermediate_values == dict(enumerate(outcome.reports, 1))
+
+
+def test_a_trial_that_has_ended_is_not_trained_again(project, small_params, monkeypatch):
+    first = run_trial(order_of(small_params()))
+    before = records()
+    monkeypatch.setattr(trials, "fit", None)
+    assert run_trial(order_of(small_params())) == first
+    assert records() == before
+
+
+class Killed(BaseException):
+    """As good as a kill."""
+
+
+def test_an_interrupted_trial_goes_on_and_ends_alike(project, small_params, monkeypatch):
+    """Killed after its second checkpoint of each kind; the epochs before it are reported to the pruner again."""
+    whole = run_trial(order_of(small_params(), search="whole"))
+    params = small_params(train={"checkpoint_seconds": 0.0})
+    saves = []
+    save = Checkpoints.save_checkpoint
+
+    def save_and_die(self, checkpoint, path, storage_options=None):
+        save(self, checkpoint, path)
+        saves.append(path.name)
+        if len(saves) in (3, 9, 10):
+            raise Killed
+
+    monkeypatch.setattr(Checkpoints, "save_checkpoint", save_and_die)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run_trial(order_of(params))
+    assert run_trial(order_of(params)) == whole
+    assert len(saves) == len(set(saves)), "a step was trained twice"
+    folder = order_of(params).parent.work.folder / "trial-000"
+    assert [entry.name for entry in folder.iterdir()] == ["outcome.json"]
+
+
+def test_an_outcome_comes_whole_out_of_its_json():
+    for outcome in (good(3, 0.25, 0.5), Outcome(1, "diverged", {"optimizer.lr": 9.0}, (), 0.1, math.inf)):
+        assert Outcome.from_json(outcome.to_json()) == outcome
