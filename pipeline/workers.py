@@ -139,3 +139,5 @@ def _end_with_owner() -> None:
     assert owner is not None
     wait([owner.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_FAREWELL_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -300,12 +300,6 @@ def test_the_bar_counts_finished_trials(tracked_params, monkeypatch):
     bar.fp.close()
 
 
-def test_a_mistake_in_a_worker_is_the_searchs(tracked_params):
-    two = {"trials": 2, "round": 2, "workers": 2}
-    with pytest.raises(Mistake, match=r"params\.yaml: train: accelerator mps"):
-        run_search(tracked_params(search=two, train={"accelerator": "mps"}))
-
-
 @contextmanager
 def running_search(params) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m pipeline.search` in a process group of its own, once two trials are in their epochs."""

@@ -151,10 +151,11 @@ def interrupted_once_both_are_at_work(folder: Path) -> Callable[[object], None]:
     return wait
 
 
-def test_they_end_when_their_owner_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", [wait_to_be_ended, hear_nothing])
+def test_they_end_when_their_owner_is_killed(tmp_path: Path, work: Callable[[str], None]) -> None:
     code = (
-        "from pipeline.workers import Workers; from tests.pipeline.test_workers import wait_to_be_ended\n"
-        f"with Workers(wait_to_be_ended, 2) as pool: next(pool.run([{str(tmp_path)!r}]))\n"
+        f"from pipeline.workers import Workers; from tests.pipeline.test_workers import {work.__name__} as work\n"
+        f"with Workers(work, 2) as pool: next(pool.run([{str(tmp_path)!r}]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, start_new_session=True)
@@ -162,7 +163,8 @@ def test_they_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     owner.kill()
     owner.wait()
     (at_work,) = (int(file.name) for file in tmp_path.iterdir() if file.suffix == "")
-    until(lambda: (tmp_path / f"{at_work}.interrupted").exists())
+    until(lambda: not is_running(at_work))
+    assert (tmp_path / f"{at_work}.interrupted").exists() == (work is wait_to_be_ended)
     until(lambda: not any_in_group(owner.pid))  # the idle one too, and what multiprocessing itself had started
 
 
