@@ -1,0 +1,241 @@
+"""kill -9 at random moments: what was killed goes on, and ends as if nothing had happened.
+
+The moments are drawn from a seed that is printed; RETRACE_KILLS=200 RETRACE_KILL_SEED=7 asks for more, or for others.
+"""
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from tests.conftest import make_clone
+from tests.test_end_to_end import commit, edit, environment, run
+
+pytestmark = pytest.mark.long
+
+SEED = int(os.environ.get("RETRACE_KILL_SEED", "20261125"))
+KILLS = int(os.environ.get("RETRACE_KILLS", "60"))
+LIMIT_SECONDS = 240.0
+
+SMALL = {
+    "  epochs: 20 ": "  epochs: 4 ",
+    "    width: 32 ": "    width: 16 ",
+    "  checkpoint_seconds: 30.0 ": "  checkpoint_seconds: 0.3 ",
+    "  trials: 6 ": "  trials: 0 ",
+    "  log_every_steps: 10 ": "  log_every_steps: 2 ",
+}
+ADAM = {"  name: sgd ": "  name: adam ", "  lr: 0.1 ": "  lr: 0.01 ", "  momentum: 0.9 ": "  momentum: null "}
+PLATEAU = {
+    "  name: one_cycle ": "  name: plateau ",
+    "    patience_epochs: 3 ": "    patience_epochs: 0 ",
+    "  early_stopping_epochs: null ": "  early_stopping_epochs: 2 ",
+    "  epochs: 4 ": "  epochs: 6 ",
+}
+CONFIGURATIONS: dict[str, dict[str, str]] = {
+    "dropout": {"  dropout: 0.1 ": "  dropout: 0.5 ", "  cutout_size: 0 ": "  cutout_size: 2 "},
+    "adam": ADAM,
+    "plateau": PLATEAU,
+    "accumulation": {"  accumulate_batches: 1 ": "  accumulate_batches: 3 "},
+    "moving average": {"  ema_decay: null ": "  ema_decay: 0.95 "},
+    "bf16": {"  precision: 32-true ": "  precision: bf16-mixed ", "  name: convnet ": "  name: resnet "},
+}
+
+
+PER_CONFIGURATION = -(-KILLS // (len(CONFIGURATIONS) + 1))  # the search is one more
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which everything before the search has run."""
+    project = tmp_path_factory.mktemp("prepared") / "project"
+    make_clone(project)
+    edit(project, SMALL)
+    run(project, "dvc", "repro", "augment")
+    commit(project)
+    return project
+
+
+def copied(prepared: Path, folder: Path, changes: dict[str, str]) -> Path:
+    shutil.copytree(prepared, folder, ignore=shutil.ignore_patterns("mlflow.db*", "mlartifacts", ".retrace"))
+    edit(folder, changes)
+    return folder
+
+
+# --- what must be equal -----------------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """What a finished pipeline leaves: hashes of its outputs, and what MLflow has of its runs, whose ids differ."""
+
+    outputs: dict[str, str]
+    runs: Counter[tuple[str, str, str]]  # stage, name where it is fixed, status
+    points: Counter[tuple[str, str, int, float]]  # run, metric, step, value
+
+
+def found(project: Path, stage: str) -> Found:
+    outputs = {
+        str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (project / "artifacts").rglob("*")
+        if file.is_file()
+    }
+    with sqlite3.connect(f"file:{project / 'mlflow.db'}?mode=ro", uri=True) as database:
+        tags: dict[str, dict[str, str]] = {}
+        for run_id, key, value in database.execute("select run_uuid, key, value from tags"):
+            tags.setdefault(run_id, {})[key] = value
+        live = database.execute("select run_uuid, status from runs where lifecycle_stage = 'active'").fetchall()
+        names = {
+            run_id: (tags[run_id]["retrace.stage"], tags[run_id].get("retrace.trial", ""))
+            for run_id, _ in live
+            if tags[run_id]["retrace.stage"] in (stage, "trial")
+        }
+        points = database.execute("select run_uuid, key, step, value, is_nan from metrics").fetchall()
+        lost = [run_id for run_id in names if "retrace.determinism" in tags[run_id]]
+    assert not lost
+    return Found(
+        outputs,
+        Counter((*names[run_id], status) for run_id, status in live if run_id in names),
+        Counter(
+            (" ".join(names[run_id]), key, step, value)
+            for run_id, key, step, value, _ in points
+            if run_id in names and not key.startswith("measured/")
+        ),
+    )
+
+
+def processes_of(project: Path) -> list[psutil.Process]:
+    """Whatever still works in the project's folder."""
+    there = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(project) and process.status() != psutil.STATUS_ZOMBIE:
+                there.append(process)
+        except psutil.Error:
+            continue
+    return there
+
+
+def wait_until_nobody_works(project: Path) -> None:
+    limit = time.monotonic() + 60
+    while left := processes_of(project):
+        assert time.monotonic() < limit, f"still there: {[process.cmdline() for process in left]}"
+        time.sleep(0.2)
+
+
+def left_over(project: Path) -> list[str]:
+    """Temporary files, and checkpoints beyond what a finished stage may keep until dvc.lock has it."""
+    return [str(file) for file in project.rglob("*") if file.name.endswith(".tmp") or file.name.startswith(".0")]
+
+
+# --- killing ----------------------------------------------------------------------------------------------------------
+
+
+def kill_dvc(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def kill_stage(process: subprocess.Popen[bytes]) -> None:
+    """The stage's own process, which dvc then finds failed."""
+    for child in psutil.Process(process.pid).children(recursive=True):
+        try:
+            if "pipeline." in " ".join(child.cmdline()) and "sender" not in " ".join(child.cmdline()):
+                child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+WAYS: list[Callable[[subprocess.Popen[bytes]], None]] = [kill_dvc, kill_group, kill_group, kill_stage]
+
+
+def started(project: Path, stage: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["dvc", "repro", "--single-item", stage],
+        cwd=project, env=environment(), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=(project / "said.log").open("ab"),
+    )  # fmt: skip
+
+
+def records(project: Path) -> int:
+    """How much has been recorded: it grows once a stage is at work."""
+    return sum(file.stat().st_size for file in project.glob(".retrace/runs/*/events.jsonl"))
+
+
+def killed_at(project: Path, stage: str, seconds: float, begun: bool, kill: Callable[..., None]) -> bool:
+    """Start the stage and kill it after `seconds`, counted from its first record if `begun`. False: it had ended."""
+    before = records(project)
+    with started(project, stage) as process:
+        limit = time.monotonic() + LIMIT_SECONDS
+        while begun and records(project) == before and process.poll() is None:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            kill(process)
+            process.wait(LIMIT_SECONDS)
+            return True
+    assert process.returncode == 0, (project / "said.log").read_text()
+    return False
+
+
+def finish(project: Path, stage: str) -> float:
+    """Run the stage to its end; how many seconds that took from its first record on."""
+    before = records(project)
+    with started(project, stage) as process:
+        while records(project) == before and process.poll() is None:
+            time.sleep(0.01)
+        begun = time.monotonic()
+        process.wait(LIMIT_SECONDS)
+    assert process.returncode == 0, (project / "said.log").read_text()
+    return time.monotonic() - begun
+
+
+def survive(prepared: Path, tmp_path: Path, stage: str, changes: dict[str, str], kills: int, name: str) -> None:
+    whole = copied(prepared, tmp_path / "whole", changes)
+    if stage == "train":
+        run(whole, "dvc", "repro", "--single-item", "search")
+    seconds = finish(whole, stage)
+    expected = found(whole, stage)
+    project = copied(prepared, tmp_path / "killed", changes)
+    if stage == "train":
+        run(project, "dvc", "repro", "--single-item", "search")
+    draw = random.Random(f"{SEED} {name}")
+    done = 0
+    while done < kills:
+        begun, kill = draw.random() < 0.85, draw.choice(WAYS)
+        delay = draw.uniform(0, seconds / 3 if begun else 8.0)
+        print(f"{name}: kill {done}: {kill.__name__} {delay:.2f} s after its {'first record' if begun else 'start'}")
+        if not killed_at(project, stage, delay, begun, kill):
+            break
+        done += 1
+    finish(project, stage)
+    wait_until_nobody_works(project)
+    run(project, "retrace", "sync")
+    print(f"{name}: survived {done} kills")
+    assert done >= kills // 2
+    assert found(project, stage) == expected
+    assert left_over(project) == []
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_training_survives(prepared: Path, tmp_path: Path, name: str) -> None:
+    survive(prepared, tmp_path, "train", CONFIGURATIONS[name], PER_CONFIGURATION, name)
+
+
+def test_a_search_survives(prepared: Path, tmp_path: Path) -> None:
+    changes = {"  trials: 0 ": "  trials: 4 ", "  epochs: 6 ": "  epochs: 2 "}
+    survive(prepared, tmp_path, "search", changes, PER_CONFIGURATION, "search")
