@@ -121,6 +121,7 @@ def fit(
     batches_per_epoch = len(images.train_dataloader())
     callbacks: list[Callback | None] = [Repeatable(params.seed, train.threads), averaging, recorder, stopping, saver]
     with ExitStack() as cleanup:
+        cleanup.callback(stopping.close)
         if progress:
             bar = Progress(recorder, train.epochs, batches_per_epoch)
             cleanup.callback(bar.close)
