@@ -178,6 +178,68 @@ class Saver(Checkpoint):
         self._saved_at = time.monotonic()
 
 
+class Stopping(Callback):
+    """Takes Ctrl-C and SIGTERM at the next boundary, where a checkpoint can be written; LEAVE_SECONDS later, anywhere.
+
+    Put it behind the callbacks whose state is saved.
+    """
+
+    def __init__(self, saver: Saver | None) -> None:
+        self._saver = saver
+        self.asked = False
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Here and not earlier: Lightning has set its own handlers now, and puts back at the end what was before."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGALRM, self._insist)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self.asked:
+            self.asked = True
+            signal.setitimer(signal.ITIMER_REAL, LEAVE_SECONDS)
+
+    def _insist(self, number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # After the epoch's last batch comes validation, whose beginning is the next boundary.
+        if _is_between_steps(trainer, batch_idx) and batch_idx + 1 < trainer.num_training_batches:
+            self._stop_if_asked(trainer, "step")
+
+    def on_validation_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._stop_if_asked(trainer, "trained")
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._stop_if_asked(trainer, "trained")
+
+    def close(self) -> None:
+        """Forget an interrupt that has been taken: call it when the fit is over, however it ended."""
+        if threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _stop_if_asked(self, trainer: lightning.Trainer, phase: str) -> None:
+        asked = self.asked
+        if trainer.world_size > 1:  # a signal may have reached one process only, and all must save together
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if not asked:
+            return
+        if self._saver is not None:
+            self._saver.save(trainer, phase)
+        raise KeyboardInterrupt
+
+
 def _ask_for_validation(state: dict[str, Any]) -> None:
     """Say in a checkpoint that was taken before validation, or in it, that the whole validation is to be run.
 
