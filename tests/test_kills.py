@@ -239,3 +239,103 @@ def test_a_training_survives(prepared: Path, tmp_path: Path, name: str) -> None:
 def test_a_search_survives(prepared: Path, tmp_path: Path) -> None:
     changes = {"  trials: 0 ": "  trials: 4 ", "  epochs: 6 ": "  epochs: 2 "}
     survive(prepared, tmp_path, "search", changes, PER_CONFIGURATION, "search")
+
+
+# --- one at a time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def searched(prepared: Path, tmp_path: Path) -> Path:
+    """A project of its own in which all but train and evaluate has run."""
+    project = copied(prepared, tmp_path / "project", {})
+    run(project, "dvc", "repro", "--single-item", "search")
+    return project
+
+
+def runs_of(project: Path, stage: str) -> list[str]:
+    """The states of a stage's runs in MLflow."""
+    run(project, "retrace", "sync")
+    return sorted(status for (name, _, status), count in found(project, stage).runs.items() for _ in range(count))
+
+
+def wait_for_steps(project: Path) -> None:
+    """Until a training is some steps further than it was."""
+    before, limit = steps(project), time.monotonic() + LIMIT_SECONDS
+    while steps(project) < before + 4:
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def steps(project: Path) -> int:
+    return sum(file.read_text().count("train/loss_step") for file in project.glob(".retrace/runs/*/events.jsonl"))
+
+
+def test_a_stage_ends_with_its_dvc(searched: Path) -> None:
+    edit(searched, {"  epochs: 4 ": "  epochs: 4000 "})
+    with started(searched, "train") as process:
+        wait_for_steps(searched)
+        process.kill()
+    wait_until_nobody_works(searched)
+    assert "dvc is gone; this stage ends too" in (searched / "said.log").read_text()
+    assert runs_of(searched, "train") == ["KILLED"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_goes_on(searched: Path, number: signal.Signals) -> None:
+    edit(searched, {"  epochs: 4 ": "  epochs: 12 "})
+    whole = copied(searched, searched.parent / "whole", {})
+    finish(whole, "train")
+    with started(searched, "train") as process:
+        wait_for_steps(searched)
+        os.killpg(process.pid, number)
+        process.wait(LIMIT_SECONDS)
+    assert process.returncode != 0
+    wait_until_nobody_works(searched)
+    assert "Traceback" not in (searched / "said.log").read_text()
+    assert runs_of(searched, "train") == ["KILLED"]
+    (state,) = (searched / ".retrace/state/train").iterdir()
+    assert [file.name for file in (state / "checkpoints").iterdir() if not file.name.startswith("0" * 12)]
+    finish(searched, "train")
+    assert runs_of(searched, "train") == ["FINISHED"]
+    assert found(searched, "train") == found(whole, "train")
+
+
+def test_a_result_that_dvc_did_not_note_is_taken_up_and_a_forced_run_really_runs(searched: Path) -> None:
+    run(searched, "python", "-m", "pipeline.train", DVC_STAGE="train")  # and then dvc is killed
+    (state,) = (searched / ".retrace/state/train").iterdir()
+    shutil.rmtree(searched / "artifacts/model")  # which the next one does first
+    said = run(searched, "dvc", "repro", "--single-item", "train").stderr
+    assert "train" in said or said == ""
+    assert runs_of(searched, "train") == ["FINISHED"]
+    run(searched, "dvc", "repro", "--single-item", "--force", "train")
+    assert runs_of(searched, "train") == ["FINISHED", "FINISHED"]
+    run(searched, "dvc", "repro", "evaluate")
+    assert not state.exists(), "it has landed"
+
+
+def test_nothing_stale_is_resumed(searched: Path) -> None:
+    with started(searched, "train") as process:
+        wait_for_steps(searched)
+        os.killpg(process.pid, signal.SIGKILL)
+    wait_until_nobody_works(searched)
+    code = searched / "models/losses.py"
+    code.write_text(code.read_text() + "\n# another version\n")
+    edit(searched, {"  checkpoint_seconds: 0.3 ": "  checkpoint_seconds: 0.5 "})
+    finish(searched, "train")
+    assert runs_of(searched, "train") == ["FINISHED", "KILLED"]
+    assert len(list((searched / ".retrace/state/train").iterdir())) == 2
+
+
+def test_parameters_that_change_under_a_stage_are_told_and_the_old_ones_go_on(searched: Path) -> None:
+    with started(searched, "train") as process:
+        wait_for_steps(searched)
+        edit(searched, {"  dropout: 0.1 ": "  dropout: 0.2 "})
+        process.wait(LIMIT_SECONDS)
+    assert process.returncode != 0
+    said = (searched / "said.log").read_text()
+    assert "params.yaml: regularization.dropout: was 0.1 when train began and is 0.2 now" in said
+    assert not (searched / "artifacts/model").exists()
+    assert runs_of(searched, "train") == ["FAILED"]
+    edit(searched, {"  dropout: 0.2 ": "  dropout: 0.1 "})
+    finish(searched, "train")
+    assert runs_of(searched, "train") == ["FINISHED"]
