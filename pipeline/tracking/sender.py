@@ -77,7 +77,10 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
             log(str(error))
             answered, complete, retry_after = False, False, error.retry_after
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        in_vain = 0 if (answered and not last) or courier.steps_forward > before else in_vain + 1
+        if courier.steps_forward > before:
+            pause, in_vain = FIRST_PAUSE_SECONDS, 0
+        else:
+            in_vain = 0 if answered and not last else in_vain + 1
         if retry_after is not None:
             time.sleep(retry_after)  # the stage's end does not shorten it, but drain_seconds may
             continue

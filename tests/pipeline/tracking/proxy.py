@@ -88,6 +88,7 @@ class Proxy:
             if fault == "429" and self.retry_after is not None:
                 request.send_header("Retry-After", self.retry_after)
             request.send_header("Content-Length", "0")
+            request.send_header("Connection", "close")
             request.end_headers()
             return
         if fault == "slow":

@@ -119,13 +119,15 @@ def test_a_fault_loses_and_doubles_nothing(case, project, chosen, environment, s
     assert process.returncode == 0, said
     assert "Traceback" not in said
     assert said == "" or (said.count("\n") == 1 and "retrace sync" in said), said
+    direct = chosen(uri=server.address, experiment=experiment)
+    there = chosen(uri=proxy.address, experiment=experiment)
+    for _ in range(3 if case.share < 1 else 0):
+        sync(there)  # gets on while the fault lasts
     hits = proxy.hits[case.fault]
     assert hits or case.kill or case.fault == "down", "the fault was never met"
     proxy.set("none")
     if case.kill:
         server.start()
-    direct = chosen(uri=server.address, experiment=experiment)
-    there = chosen(uri=proxy.address, experiment=experiment)
     summary = sync(there)
     assert (summary.left, summary.refused) == ([], []), summary
     logged, found = compare(direct, STEPS)
