@@ -182,3 +182,18 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+def main() -> None:
+    """A proxy as a process of its own: `proxy.py PORT` prints its address and obeys lines such as `hang 1.0`."""
+    proxy = Proxy(int(sys.argv[1]))
+    print(proxy.address, flush=True)
+    for line in sys.stdin:
+        fault, share = line.split()
+        proxy.set(fault, float(share))
+        print("set", flush=True)
+    proxy.close()
+
+
+if __name__ == "__main__":
+    main()
