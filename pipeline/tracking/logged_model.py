@@ -36,6 +36,9 @@ def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str)
     )
     if any(str(model.status) == "READY" for model in already):
         return None
+    if not folder.is_dir():
+        connection.notes.append(f"{folder}: gone before it was sent")
+        return None
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = already[0] if already else None

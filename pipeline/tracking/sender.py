@@ -23,7 +23,7 @@ from pipeline.tracking.courier import (
     Unanswered,
     log,
 )
-from pipeline.tracking.delivery import is_sent, start_of
+from pipeline.tracking.delivery import is_sent, is_settled, start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
 
@@ -59,7 +59,7 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
     # Not looked at again: other stages' runs, and what was sent and has not grown since, as a run does that a stage
     # goes on with. Thousands of runs cost each round 0.1 s else.
     others: set[Path] = set()
-    sent = {folder: spool.size(folder) for folder in spool.spools(runs) if is_sent(folder)}
+    sent = {folder: spool.size(folder) for folder in spool.spools(runs) if is_settled(folder)}
     pause, in_vain = FIRST_PAUSE_SECONDS, 0
     while True:
         last = closing.is_set()  # before looking: everything the stage wrote is then seen

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -312,6 +313,33 @@ def test_a_run_is_adopted_that_was_made_and_not_noted(quick, client):
     made = stray(client, run.key, start_time(run.key))
     sync(quick)
     assert [(run.info.run_id, run.info.status) for run in all_runs(client)] == [(made, "FINISHED")]
+
+
+def test_a_run_that_is_made_on_an_unanswered_request_after_all_was_sent_is_merged(quick, client, monkeypatch):
+    """The server acts when the run is in MLflow already, ended and its copies here removed."""
+    from mlflow import MlflowClient
+
+    real, late = MlflowClient.create_run, []
+
+    def without_answer(self, *words, **named):
+        if not late:
+            late.append(lambda: real(self, *words, **named).info.run_id)
+            raise ConnectionResetError("no answer")
+        return real(self, *words, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", without_answer)
+    with open_run("train", quick, []) as run:
+        run.log_artifact(project_file := Path("params.yaml"))
+        run.log_metrics({"a": 1.0}, 1)
+    assert len(sync(quick).sent) == 1
+    (kept,) = all_runs(client)
+    for _ in range(8):  # ids are random: some come before the run's own
+        made = late[0]()
+        assert sync(quick).reasons == []
+        assert [found.info.run_id for found in all_runs(client)] == [kept.info.run_id]
+        assert client.get_run(made).data.tags[MERGED_INTO] == kept.info.run_id
+    assert points(client, kept.info.run_id, "a") == [(1, 1.0)]
+    assert [entry.path for entry in client.list_artifacts(kept.info.run_id)] == [project_file.name]
 
 
 def test_a_run_that_another_machine_merged_goes_where_it_went(quick, client):
