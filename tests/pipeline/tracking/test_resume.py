@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -193,6 +194,30 @@ def test_a_run_that_goes_on_while_a_sender_ends_it_loses_nothing(quick, client, 
     assert [entry.path for entry in client.list_artifacts(found.info.run_id)] == ["params.yaml"]
 
 
+def test_a_run_that_goes_on_while_a_sender_reads_it_stays_running(quick, client, monkeypatch):
+    """The sender has just found its process dead."""
+    failed(quick, "k" * 32)
+    events = runs_folder() / ("k" * 32) / spool.EVENTS
+    events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:-1]))  # killed
+    real, continued = spool.size, []
+
+    def go_on_first(folder):
+        size = real(folder)
+        if not continued and "_send" in {frame.name for frame in traceback.extract_stack()}:
+            continued.append(opened(quick, "k" * 32))
+            continued[0].__enter__().log_metrics({"a": 1.0}, 1)
+        return size
+
+    monkeypatch.setattr(spool, "size", go_on_first)
+    sync(quick)
+    assert continued
+    (found,) = all_runs(client)
+    assert (found.info.status, found.data.metrics["a"]) == ("RUNNING", 1.0)
+    continued[0].__exit__(None, None, None)
+    sync(quick)
+    assert [run.info.status for run in all_runs(client)] == ["FINISHED"]
+
+
 def test_a_last_record_without_its_line_end_is_sent_before_and_after_a_continuation(quick, client):
     with opened(quick, "k" * 32) as run:
         run.log_metrics({"a": 1.0}, 1)
@@ -333,11 +358,12 @@ def test_a_run_that_is_made_on_an_unanswered_request_after_all_was_sent_is_merge
         run.log_metrics({"a": 1.0}, 1)
     assert len(sync(quick).sent) == 1
     (kept,) = all_runs(client)
-    for _ in range(8):  # ids are random: some come before the run's own
-        made = late[0]()
-        assert sync(quick).reasons == []
-        assert [found.info.run_id for found in all_runs(client)] == [kept.info.run_id]
-        assert client.get_run(made).data.tags[MERGED_INTO] == kept.info.run_id
+    strays = [late[0]()]
+    while strays[-1] > kept.info.run_id:  # ids are random: one must come before the run's own
+        strays.append(late[0]())
+    assert sync(quick).reasons == []
+    assert [found.info.run_id for found in all_runs(client)] == [kept.info.run_id]
+    assert {client.get_run(stray).data.tags[MERGED_INTO] for stray in strays} == {kept.info.run_id}
     assert points(client, kept.info.run_id, "a") == [(1, 1.0)]
     assert [entry.path for entry in client.list_artifacts(kept.info.run_id)] == [project_file.name]
 
