@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking import spool
-from pipeline.tracking.delivery import Connection, Delivery, is_sent, progress, start_of
+from pipeline.tracking.delivery import Connection, Delivery, is_sent, is_settled, progress, start_of
 from pipeline.tracking.destination import Destination, connect, destination, redacted
 from pipeline.tracking.run import log_file, runs_folder
 
@@ -73,7 +73,9 @@ class Courier:
         starts: dict[Path, dict[str, Any]] = {}
         for folder in folders:
             with suppress(FileNotFoundError):  # removed meanwhile
-                if folder.name not in self.refused and not is_sent(folder) and (start := start_of(folder)) is not None:
+                if folder.name in self.refused or is_settled(folder):
+                    continue
+                if (start := start_of(folder)) is not None:
                     starts[folder] = start
         order = sorted(starts, key=lambda folder: (starts[folder]["time"], starts[folder]["parent"] or ""))
         left, fault = [], None
@@ -139,14 +141,13 @@ def is_lasting(error: Exception) -> bool:
     """Whether trying again is of no use: the server understood and said no, or the fault is ours."""
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
-    from sqlalchemy.exc import SQLAlchemyError
 
     if isinstance(error, MlflowException):
         status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
     elif isinstance(error, HTTPError) and error.response is not None:  # an artefact's
         status = error.response.status_code
-    else:
-        return not isinstance(error, OSError | SQLAlchemyError)  # requests' other errors are OSErrors too
+    else:  # requests' other errors are OSErrors too; a database that is full or locked may be better tomorrow
+        return not (isinstance(error, OSError) or type(error).__module__.startswith("sqlalchemy."))
     return 400 <= status < 500 and status not in (408, 429)
 
 

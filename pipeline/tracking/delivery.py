@@ -30,6 +30,7 @@ HEARTBEAT_SECONDS = 30.0  # between two tags that say that a run's process lives
 MERGED_INTO = "retrace.merged_into"
 _ERROR = "retrace.error"
 _RESTARTS = 3  # of one delivery that has to go to another MLflow run
+_DOUBT_MILLISECONDS = 600_000  # after which a server does not act on a request any more
 _CLOSING_SECONDS = 2.0  # how long to wait for a writer that has written its end to be gone
 _BATCH = 1000  # metrics in one request: the server's limit
 _BATCH_TAGS = 100  # parameters or tags in one request: likewise
@@ -45,6 +46,7 @@ class Progress:
     run_id: str | None = None
     offset: int = 0  # bytes of events.jsonl that MLflow has
     closed: bool = False  # MLflow knows how the run ended
+    doubtful_until: int = 0  # milliseconds: till when a request to make the run, left unanswered, may yet be acted on
 
 
 def progress(folder: Path, target: Destination | None = None) -> Progress:
@@ -64,6 +66,11 @@ def is_sent(folder: Path) -> bool:
     return found.closed and found.offset == spool.size(folder)
 
 
+def is_settled(folder: Path) -> bool:
+    """Whether, besides, no second MLflow run can come to be of it."""
+    return is_sent(folder) and not progress(folder).doubtful_until
+
+
 def start_of(folder: Path) -> dict[str, Any] | None:
     """The start record; None while it is not written, or was torn."""
     first = next(spool.read(folder), None)
@@ -79,6 +86,7 @@ class Connection:
     target: Destination
     notes: list[str] = field(default_factory=list)  # what went wrong without stopping anything
     heartbeats: dict[str, float] = field(default_factory=dict)  # key -> when its last one was sent
+    looked_at: set[str] = field(default_factory=set)  # keys of doubtful runs that were sent and looked for again
     steps_forward: int = 0  # how often something was noted as sent
 
 
@@ -98,6 +106,8 @@ class Delivery:
         self._connection = connection
         self._client = connection.client
         self._progress = progress(folder, connection.target)
+        start = start_of(folder)
+        self._key = folder.name if start is None else str(start["key"])
         self._metrics: list[Any] = []
         self._collected_to = 0
 
@@ -114,7 +124,8 @@ class Delivery:
             except _Elsewhere as other:
                 elsewhere = other
             except MlflowException as error:
-                found = self._where_it_went()
+                status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+                found = self._where_it_went() if 400 <= status < 500 else None
                 if found is None:
                     raise
                 elsewhere = found
@@ -124,6 +135,9 @@ class Delivery:
         raise RuntimeError(f"{self.folder}: its MLflow run changed {_RESTARTS} times while it was sent")
 
     def _send(self) -> bool:
+        if is_sent(self.folder):
+            self._look_again()
+            return True
         alive = spool.is_alive(self.folder)  # before reading: what a dead process left is then complete
         size = spool.size(self.folder)
         ended = self._progress.closed
@@ -175,10 +189,10 @@ class Delivery:
         return _Elsewhere(into) if into else None
 
     def _heartbeat(self) -> None:
-        key, now = self.folder.name, time.monotonic()
-        if now - self._connection.heartbeats.get(key, -HEARTBEAT_SECONDS) >= HEARTBEAT_SECONDS:
+        now, last = time.monotonic(), self._connection.heartbeats.get(self._key)
+        if last is None or now - last >= HEARTBEAT_SECONDS:
             self._tag({"retrace.heartbeat": _shown(spool.milliseconds())})
-            self._connection.heartbeats[key] = now
+            self._connection.heartbeats[self._key] = now
 
     def _modified(self) -> int:
         return int((self.folder / spool.EVENTS).stat().st_mtime * 1000)
@@ -239,9 +253,11 @@ class Delivery:
             parent = self._find(content["parent"])
             if parent is not None:
                 tags["mlflow.parentRunId"] = parent
-        run_id = self._find(content["key"])
+        run_id = self._progress.run_id or self._find(self._key)
         present: dict[str, str] = {}
         if run_id is None:
+            in_doubt = self._progress.doubtful_until
+            self._note(doubtful_until=spool.milliseconds() + _DOUBT_MILLISECONDS)
             created = self._client.create_run(
                 self._connection.experiment_id,
                 start_time=content["time"],
@@ -249,9 +265,10 @@ class Delivery:
                 run_name=content["name"],
             )
             run_id = created.info.run_id
+            self._note(run_id=run_id, doubtful_until=in_doubt)  # this one was answered
         else:
             present = self._client.get_run(run_id).data.params
-        self._note(run_id=run_id)
+            self._note(run_id=run_id)
         self._tag(tags)
         self._params(content["params"], present)
         self._datasets(content["datasets"])
@@ -287,9 +304,12 @@ class Delivery:
         return found[0].info.run_id if found else None
 
     def _runs_with(self, tag: str, value: str) -> list[Any]:
-        """The runs with a tag, the earliest first; of equal times, which strays have, every machine takes the same."""
+        """The runs with a tag, the earliest first; of equal times, which strays have, one that something was sent to
+        first, and every machine takes the same."""
         found = self._client.search_runs([self._connection.experiment_id], f"tags.`{tag}` = '{value}'")
-        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+        return sorted(
+            found, key=lambda run: (run.info.start_time, "retrace.stage" not in run.data.tags, run.info.run_id)
+        )
 
     def _tag(self, values: dict[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -348,7 +368,7 @@ class Delivery:
 
     def _merge_strays(self) -> None:
         """Make the earliest run of this key the only one. Raises _Elsewhere when that is not the one sent to."""
-        found = self._runs_with("retrace.key", self.folder.name)
+        found = self._runs_with("retrace.key", self._key)
         if found and found[0].info.run_id != self._run_id:
             raise _Elsewhere(found[0].info.run_id)
         for stray in found[1:]:
@@ -360,6 +380,16 @@ class Delivery:
             self._client.set_tag(stray_id, MERGED_INTO, self._run_id)
             self._client.delete_run(stray_id)
             self._connection.notes.append(f"{self.folder}: run {stray_id} was merged into {self._run_id}")
+
+    def _look_again(self) -> None:
+        """For runs that a server has made since, on a request that it never answered."""
+        doubtful_until = self._progress.doubtful_until
+        if doubtful_until and self._key not in self._connection.looked_at:
+            over = spool.milliseconds() > doubtful_until
+            self._merge_strays()
+            self._connection.looked_at.add(self._key)
+            if over:
+                self._note(doubtful_until=0)
 
     def _take_artifacts(self, stray_id: str) -> None:
         """Copy what only the stray has: this machine's copies may be gone since they were sent to it."""

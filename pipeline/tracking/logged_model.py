@@ -1,6 +1,7 @@
 """MLflow's model from what a run kept of it: weights, description and an input example."""
 
 import importlib
+import shutil
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 NAME = "model"
 _SHA256_TAG = "retrace.weights_sha256"
+_SCRATCH = "export-"
 
 
 def preload() -> None:
@@ -34,6 +36,9 @@ def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str)
     )
     if any(str(model.status) == "READY" for model in already):
         return None
+    if not folder.is_dir():
+        connection.notes.append(f"{folder}: gone before it was sent")
+        return None
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     model = already[0] if already else None
@@ -41,7 +46,9 @@ def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str)
         model = client.create_logged_model(
             connection.experiment_id, NAME, source_run_id=run_id, tags={_SHA256_TAG: sha256}
         )
-    with TemporaryDirectory(prefix="retrace-model-") as scratch:
+    for left in folder.parent.glob(f"{_SCRATCH}*"):  # of a sender that was ended in the middle
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=_SCRATCH, dir=folder.parent) as scratch:
         target = Path(scratch, NAME)
         try:
             _export(folder, target, run_id, model)

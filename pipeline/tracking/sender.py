@@ -23,7 +23,7 @@ from pipeline.tracking.courier import (
     Unanswered,
     log,
 )
-from pipeline.tracking.delivery import is_sent, start_of
+from pipeline.tracking.delivery import is_sent, is_settled, start_of
 from pipeline.tracking.destination import Destination
 from pipeline.tracking.run import Outcome
 
@@ -59,7 +59,7 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
     # Not looked at again: other stages' runs, and what was sent and has not grown since, as a run does that a stage
     # goes on with. Thousands of runs cost each round 0.1 s else.
     others: set[Path] = set()
-    sent = {folder: spool.size(folder) for folder in spool.spools(runs) if is_sent(folder)}
+    sent = {folder: spool.size(folder) for folder in spool.spools(runs) if is_settled(folder)}
     pause, in_vain = FIRST_PAUSE_SECONDS, 0
     while True:
         last = closing.is_set()  # before looking: everything the stage wrote is then seen
@@ -77,7 +77,10 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
             log(str(error))
             answered, complete, retry_after = False, False, error.retry_after
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-        in_vain = 0 if (answered and not last) or courier.steps_forward > before else in_vain + 1
+        if courier.steps_forward > before:
+            pause, in_vain = FIRST_PAUSE_SECONDS, 0
+        else:
+            in_vain = 0 if answered and not last else in_vain + 1
         if retry_after is not None:
             time.sleep(retry_after)  # the stage's end does not shorten it, but drain_seconds may
             continue

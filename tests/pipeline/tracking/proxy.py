@@ -41,6 +41,8 @@ class Proxy:
         self.requests: list[tuple[float, str]] = []  # when, and what was asked for
         self.retry_after: str | None = None
         self.seconds = 10.0
+        self.in_work = 0  # requests that are being dealt with
+        self._counting = threading.Lock()
         self._upstream = upstream
         self._random = random.Random(seed)
         self._fault, self._share, self._matching = "none", 1.0, ""
@@ -73,6 +75,16 @@ class Proxy:
             self._server = None
 
     def handle(self, request: "_Handler") -> None:
+        """Do with one request what the fault says."""
+        with self._counting:
+            self.in_work += 1
+        try:
+            self._handle(request)
+        finally:
+            with self._counting:
+                self.in_work -= 1
+
+    def _handle(self, request: "_Handler") -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
         self.requests.append((time.monotonic(), request.path))
         fault, released = self._fault, self._released
@@ -88,6 +100,7 @@ class Proxy:
             if fault == "429" and self.retry_after is not None:
                 request.send_header("Retry-After", self.retry_after)
             request.send_header("Content-Length", "0")
+            request.send_header("Connection", "close")
             request.end_headers()
             return
         if fault == "slow":
@@ -181,3 +194,18 @@ def running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill()
+
+
+def main() -> None:
+    """A proxy as a process of its own: `proxy.py PORT` prints its address and obeys lines such as `hang 1.0`."""
+    proxy = Proxy(int(sys.argv[1]))
+    print(proxy.address, flush=True)
+    for line in sys.stdin:
+        fault, share = line.split()
+        proxy.set(fault, float(share))
+        print("set", flush=True)
+    proxy.close()
+
+
+if __name__ == "__main__":
+    main()

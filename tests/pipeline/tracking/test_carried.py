@@ -73,11 +73,9 @@ def test_sync_itself_without_mlflow_names_the_remedy(elsewhere, no_mlflow):
 @pytest.mark.parametrize("given", [".", ".retrace", ".retrace/runs"])
 def test_a_project_carried_over_is_sent_whole(project, chosen, elsewhere, given, capsys, monkeypatch):
     folder, _ = elsewhere
-    monkeypatch.chdir(folder.parent)  # a relative folder is meant from where the user is
-    shutil.copy(project / "dvc.yaml", folder.parent)
-    shutil.copy(project / "params.yaml", folder.parent)
-    shutil.copy(project / "mlflow.db", folder.parent)
-    assert cli.main(["sync", f"project/{given}"]) == 0
+    shutil.copytree(folder, project / "inside" / "carried")
+    monkeypatch.chdir(project / "inside")  # a relative folder is meant from where the user is
+    assert cli.main(["sync", f"carried/{given}"]) == 0
     assert capsys.readouterr().out == "2 runs sent, 0 left, 0 refused\n"
     client, runs = found_in(project, chosen())
     assert {name: run.info.status for name, run in runs.items()} == {"stage": "FINISHED", "trial": "FINISHED"}

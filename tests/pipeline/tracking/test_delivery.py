@@ -1,6 +1,8 @@
 """What MLflow holds in the end: a real sqlite store, filled by `sync` unless the sender is the point."""
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ def everything(chosen_params):
 
     client = MlflowClient(resolve_tracking(chosen_params)[0])
     experiment = client.get_experiment_by_name(chosen_params.tracking.experiment)
-    runs = client.search_runs([experiment.experiment_id])
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
     return client, {run.info.run_name: run for run in runs}, experiment
 
 
@@ -227,6 +229,23 @@ def test_a_killed_stage_is_sent_and_marked_by_its_sender_which_then_ends(project
     client, runs, _ = everything(chosen())
     assert {name: run.info.status for name, run in runs.items()} == {"stage": "KILLED", "trial": "KILLED"}
     assert len(points(client, runs["stage"], "train/loss")) == 30
+
+
+def test_a_stage_killed_with_its_sender_is_marked_by_the_next_stage(project, chosen, environment):
+    process = stage(project, environment, "wait")
+    assert process.stdout.readline() == "waiting\n"
+    wait_until(lambda: len(everything(chosen())[1]) == 2)
+    os.kill(int(sender_of(process)), signal.SIGKILL)
+    process.kill()
+    process.communicate()
+    _, runs, _ = everything(chosen())
+    assert {run.info.status for run in runs.values()} == {"RUNNING"}
+    with open_run("train", chosen(), [], name="next"):
+        pass
+    _, runs, _ = everything(chosen())
+    assert {name: run.info.status for name, run in runs.items()} == {
+        "stage": "KILLED", "trial": "KILLED", "next": "FINISHED",
+    }  # fmt: skip
 
 
 def test_an_interrupted_stage_is_sent_as_killed(project, chosen, environment):

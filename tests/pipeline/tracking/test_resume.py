@@ -5,7 +5,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import traceback
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -192,6 +194,30 @@ def test_a_run_that_goes_on_while_a_sender_ends_it_loses_nothing(quick, client, 
     assert [entry.path for entry in client.list_artifacts(found.info.run_id)] == ["params.yaml"]
 
 
+def test_a_run_that_goes_on_while_a_sender_reads_it_stays_running(quick, client, monkeypatch):
+    """The sender has just found its process dead."""
+    failed(quick, "k" * 32)
+    events = runs_folder() / ("k" * 32) / spool.EVENTS
+    events.write_bytes(b"".join(events.read_bytes().splitlines(keepends=True)[:-1]))  # killed
+    real, continued = spool.size, []
+
+    def go_on_first(folder):
+        size = real(folder)
+        if not continued and "_send" in {frame.name for frame in traceback.extract_stack()}:
+            continued.append(opened(quick, "k" * 32))
+            continued[0].__enter__().log_metrics({"a": 1.0}, 1)
+        return size
+
+    monkeypatch.setattr(spool, "size", go_on_first)
+    sync(quick)
+    assert continued
+    (found,) = all_runs(client)
+    assert (found.info.status, found.data.metrics["a"]) == ("RUNNING", 1.0)
+    continued[0].__exit__(None, None, None)
+    sync(quick)
+    assert [run.info.status for run in all_runs(client)] == ["FINISHED"]
+
+
 def test_a_last_record_without_its_line_end_is_sent_before_and_after_a_continuation(quick, client):
     with opened(quick, "k" * 32) as run:
         run.log_metrics({"a": 1.0}, 1)
@@ -312,6 +338,34 @@ def test_a_run_is_adopted_that_was_made_and_not_noted(quick, client):
     made = stray(client, run.key, start_time(run.key))
     sync(quick)
     assert [(run.info.run_id, run.info.status) for run in all_runs(client)] == [(made, "FINISHED")]
+
+
+def test_a_run_that_is_made_on_an_unanswered_request_after_all_was_sent_is_merged(quick, client, monkeypatch):
+    """The server acts when the run is in MLflow already, ended and its copies here removed."""
+    from mlflow import MlflowClient
+
+    real, late = MlflowClient.create_run, []
+
+    def without_answer(self, *words, **named):
+        if not late:
+            late.append(lambda: real(self, *words, **named).info.run_id)
+            raise ConnectionResetError("no answer")
+        return real(self, *words, **named)
+
+    monkeypatch.setattr(MlflowClient, "create_run", without_answer)
+    with open_run("train", quick, []) as run:
+        run.log_artifact(project_file := Path("params.yaml"))
+        run.log_metrics({"a": 1.0}, 1)
+    assert len(sync(quick).sent) == 1
+    (kept,) = all_runs(client)
+    strays = [late[0]()]
+    while strays[-1] > kept.info.run_id:  # ids are random: one must come before the run's own
+        strays.append(late[0]())
+    assert sync(quick).reasons == []
+    assert [found.info.run_id for found in all_runs(client)] == [kept.info.run_id]
+    assert {client.get_run(stray).data.tags[MERGED_INTO] for stray in strays} == {kept.info.run_id}
+    assert points(client, kept.info.run_id, "a") == [(1, 1.0)]
+    assert [entry.path for entry in client.list_artifacts(kept.info.run_id)] == [project_file.name]
 
 
 def test_a_run_that_another_machine_merged_goes_where_it_went(quick, client):

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.tracking import spool
@@ -97,6 +97,8 @@ POINTS = st.lists(
 )
 
 
+@example(first=[("a", 1, math.nan, False)], again=[("a", 1, math.nan, False)])
+@example(first=[("a", 1, math.nan, False), ("b", 1, 1.0, True)], again=[("a", 1, 1.0, False), ("b", 1, 2.0, True)])
 @given(first=POINTS, again=POINTS)
 def test_a_point_is_written_once_whatever_is_replayed(first, again):
     """Against a plain model: the first value of each (name, step) stays, and each other value counts, if compared."""
