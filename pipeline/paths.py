@@ -10,6 +10,8 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+CONSTRAINTS = Path("constraints.txt")
 
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation

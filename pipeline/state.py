@@ -31,7 +31,6 @@ from pipeline.params import Params, is_operational, leaves, load, read_mapping
 
 _RECORD = "state.json"
 _LOCK = "lock"
-_DVC_LOCK = Path("dvc.lock")
 
 
 # --- what a stage's result is a function of ---------------------------------------------------------------------------
@@ -138,15 +137,9 @@ def _is_within(name: str, key: str) -> bool:
 
 def environment() -> dict[str, str]:
     """What of this machine a result's bits may depend on: installed versions, processor, GPU."""
-    names = [
-        entry.name.removesuffix(".dist-info")
-        for folder in sys.path
-        if os.path.isdir(folder)
-        for entry in os.scandir(folder)
-        if entry.name.endswith(".dist-info")
-    ]
     # Our own version is in no result: the files of its code are hashed as dependencies.
-    installed = sorted(name for name in {name.lower().replace("_", "-") for name in names} if "retrace-" not in name)
+    names = {name.lower().replace("_", "-") for name in lineage.distributions()}
+    installed = sorted(name for name in names if "retrace-" not in name)
     found = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -277,7 +270,7 @@ def _empty(folder: Path) -> None:
 def _read_lock() -> Mapping[str, Any]:
     """The stages of dvc.lock; none where there is no such file, or one that cannot be read (DVC says what is wrong)."""
     try:
-        return dict(read_mapping(_DVC_LOCK).get("stages") or {})
+        return dict(read_mapping(paths.DVC_LOCK).get("stages") or {})
     except (FileNotFoundError, Mistake):
         return {}
 
