@@ -227,9 +227,8 @@ def _why_secret(file: Path, content: bytes | None) -> str | None:
 def _shortened(left_out: Mapping[str, str]) -> dict[str, str]:
     if len(left_out) <= _NAMED_FILES:
         return dict(left_out)
-    counted = Counter(
-        (f"{PurePath(name).parts[0]}{'/...' if '/' in name else ''}", why) for name, why in left_out.items()
-    )
+    places = [(name.partition("/")[0] + ("/..." if "/" in name else ""), why) for name, why in left_out.items()]
+    counted = Counter(places)
     shown: dict[str, list[str]] = {}
     for (place, why), count in counted.most_common(_NAMED_FILES):
         shown.setdefault(place, []).append(f"{count} {why}")
