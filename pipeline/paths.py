@@ -55,9 +55,8 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(target))
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
-            for left in target.parent.glob(f".{target.name}.*.[0-9]*.tmp"):
-                if not _is_alive(int(left.name.split(".")[-2])):
-                    shutil.rmtree(left, ignore_errors=True)
+            for left in left_by_dead_processes(target):
+                shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(f".{os.getpid()}.tmp", f".{target.name}.", target.parent))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared output
@@ -69,6 +68,12 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             elif target.exists():
                 shutil.rmtree(target)
             folder.rename(target)
+
+
+def left_by_dead_processes(target: Path) -> list[Path]:
+    """Scratch folders of `replacing` whose process was killed."""
+    found = target.parent.glob(f".{target.name}.*.[0-9]*.tmp")
+    return sorted(folder for folder in found if not _is_alive(int(folder.name.split(".")[-2])))
 
 
 def _is_alive(process: int) -> bool:

@@ -29,6 +29,7 @@ FLOORS: dict[str, int] = {
     "pipeline.lineage": 1,
     "pipeline.capture": 1,
     "pipeline.redaction": 1,
+    "pipeline.reuse": 1,
     "pipeline.state": 1,
     "pipeline.data": 1,
     "pipeline.pictures": 1,
@@ -53,6 +54,7 @@ FLOORS: dict[str, int] = {
     "pipeline.doctor": 3,
     "pipeline.summary": 3,
     "pipeline.ui": 3,
+    "pipeline.commands": 3,
     "pipeline.cli": 3,
 }
 
@@ -60,7 +62,7 @@ FLOORS: dict[str, int] = {
 # what was made.
 NO_DEPENDENCY = (
     "pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state",
-    "pipeline.capture", "pipeline.redaction",
+    "pipeline.capture", "pipeline.redaction", "pipeline.reuse",
 )  # fmt: skip
 
 # Modules found by the name in params.yaml: only the one that is chosen counts, so that adding one makes nothing stale.

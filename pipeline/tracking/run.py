@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import capture, lineage, paths, state
+from pipeline import capture, lineage, paths, reuse, state
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.redaction import redacted
@@ -164,19 +164,20 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
     interrupted = False
     sender = Sender(key, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
+        reuse.look()
         tree = lineage.tree(Path.cwd(), untracked=True)
+        captured = capture.capture(kept.work, params, tree)
         source = {
             "mlflow.user": lineage.user(),
             "mlflow.source.name": f"python -m pipeline.{stage}",
             "mlflow.source.type": "LOCAL",
             **(tree.tags if tree is not None else {}),
+            **captured.tags,
         }
         hashes = kept.work.dependencies
         tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
         datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
         with _recorded(stage, params, key, name, tags, source, work=kept.work, key=key, datasets=datasets) as run:
-            captured = capture.capture(kept.work, params, tree)
-            run.set_tags(captured.tags)
             run.keep_contents(capture.FOLDER, captured.files)
             yield run
             _refuse_changes(kept.work, outputs)
@@ -184,6 +185,7 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
             read = {path: lineage.md5(Path(path)) for path in lineage.read_of(digests) if Path(path).exists()}
             run.set_tags({f"retrace.out.{path}": digest for path, digest in {**digests, **read}.items()})
             run.keep_contents(capture.FOLDER, {capture.OUTPUTS: capture.outputs_json(digests)})
+        reuse.note_made(stage, digests)
         kept.finish(digests)
     except KeyboardInterrupt:
         interrupted = True
