@@ -45,24 +45,28 @@ def look() -> bool:
         return False
     try:
         digest = hashlib.sha256(paths.DVC_LOCK.read_bytes()).hexdigest()
-    except FileNotFoundError:
+        if _read().get("lock") == digest:
+            return False
+        now = _outputs_in_lock()
+        with _kept() as kept:
+            is_first, kept["lock"] = "lock" not in kept, digest
+            for stage, outputs in now.items():
+                if _came_back(kept, stage, outputs):
+                    seen = Seen(uuid.uuid4().hex[:12], stage, outputs, _now(), is_first)
+                    kept["waiting"] = [*kept.get("waiting", []), asdict(seen)][-_KEPT:]
+    except OSError:  # no dvc.lock yet, or no space left on the disk: a count must stop nobody's work
         return False
-    if _read().get("lock") == digest:
+    return True
+
+
+def _came_back(kept: dict[str, Any], stage: str, outputs: Mapping[str, str]) -> bool:
+    known = kept.setdefault("results", {}).setdefault(stage, {})
+    if known.get("seen") == outputs:
         return False
-    now = _outputs_in_lock()
-    with _kept() as kept:
-        is_first, kept["lock"] = "lock" not in kept, digest
-        results = kept.setdefault("results", {})
-        for stage, outputs in now.items():
-            known = results.setdefault(stage, {})
-            if known.get("seen") == outputs:
-                continue
-            known["seen"] = outputs
-            if known.get("made") == outputs:
-                del known["made"]  # that is how a run's own result lands; the next time it comes from the cache
-                continue
-            seen = Seen(uuid.uuid4().hex[:12], stage, outputs, _now(), is_first)
-            kept["waiting"] = [*kept.get("waiting", []), asdict(seen)][-_KEPT:]
+    known["seen"] = outputs
+    if known.get("made") == outputs:
+        del known["made"]  # that is how a run's own result lands; the next time it comes from the cache
+        return False
     return True
 
 
@@ -70,7 +74,7 @@ def note_made(stage: str, outputs: Mapping[str, str]) -> None:
     """A run has made them: that dvc.lock will hold them is no reuse."""
     if Path.cwd() != paths.root():
         return
-    with _kept() as kept:
+    with suppress(OSError), _kept() as kept:
         known = kept.setdefault("results", {}).setdefault(stage, {})
         if known.get("seen") != dict(outputs):  # equal: made again on purpose; dvc.lock stays as it is
             known["made"] = dict(outputs)
