@@ -60,6 +60,30 @@ def _sync(arguments: Arguments) -> int:
     return ExitStatus.NEGATIVE_VERDICT if result.left or result.refused else ExitStatus.SUCCESS
 
 
+def _log(arguments: Arguments) -> int:
+    from pipeline.commands.log import log
+
+    return log(arguments.what)
+
+
+def _history(arguments: Arguments) -> int:
+    from pipeline.commands.history import history
+
+    return history(arguments.limit, arguments.stage)
+
+
+def _trace(arguments: Arguments) -> int:
+    from pipeline.commands.trace import trace
+
+    return trace(arguments.what)
+
+
+def _gc(arguments: Arguments) -> int:
+    from pipeline.commands.garbage import collect
+
+    return collect(is_dry_run=arguments.dry_run, everything=arguments.all)
+
+
 def _schema(arguments: Arguments) -> int:
     from pipeline import params
 
@@ -78,6 +102,41 @@ def _folder(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _one_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", metavar="STAGE|PATH", type=_path, help="of these outputs (default: of all)")
+
+
+def _last_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_count, default=20, help="how many at most (default: 20)")
+    parser.add_argument("--stage", help="of this stage alone; `trial` shows those of searches")
+
+
+def _number(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", metavar="FILE|RUN|METRIC", type=_path,
+        help="an output or a file in one; a run's id, name or key; a metric, such as test/accuracy",
+    )  # fmt: skip
+
+
+def _what_goes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be freed")
+    parser.add_argument(
+        "--all", action="store_true",
+        help="also what each stage would go on with, hashes of other sources, weights kept before a divergence",
+    )  # fmt: skip
+
+
+def _path(text: str) -> str:
+    """A file that is there, seen from where the command was given, as an absolute path; anything else as it is."""
+    return str(Path(text).absolute()) if Path(text).exists() else text
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; give one from 1 on")
+    return int(text)
+
+
 def _absolute(text: str) -> Path:
     return Path(text).absolute()  # now: commands run in the project's folder
 
@@ -94,6 +153,10 @@ COMMANDS = {
     "summary": Command("print the results of the last run", _summary),
     "ui": Command("open MLflow's UI on 127.0.0.1", _ui, _port),
     "sync": Command("send what MLflow has not taken yet", _sync, _folder),
+    "log": Command("say which run made each output that is here", _log, _one_output),
+    "history": Command("list the last runs", _history, _last_runs),
+    "trace": Command("follow a number back to the raw data and the code", _trace, _number),
+    "gc": Command("remove what nobody needs any more from .retrace", _gc, _what_goes),
     "schema": Command("print the JSON schema by which editors complete params.yaml", _schema),
 }
 
@@ -141,7 +204,13 @@ def _run(words: Sequence[str]) -> int:
             f"{Path.cwd()}: not inside a retrace project (no dvc.yaml and params.yaml here or above); cd to one"
         )
     os.chdir(folder)
-    return COMMANDS[arguments.command].run(arguments)
+    try:
+        status = COMMANDS[arguments.command].run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `retrace history | head`: who reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.SUCCESS
+    return status
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
+DVC_LOCK = Path("dvc.lock")
+CONSTRAINTS = Path("constraints.txt")
 
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
@@ -53,9 +55,8 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(target))
         for target in targets:
             target.parent.mkdir(parents=True, exist_ok=True)
-            for left in target.parent.glob(f".{target.name}.*.[0-9]*.tmp"):
-                if not _is_alive(int(left.name.split(".")[-2])):
-                    shutil.rmtree(left, ignore_errors=True)
+            for left in left_by_dead_processes(target):
+                shutil.rmtree(left, ignore_errors=True)
             folder = Path(tempfile.mkdtemp(f".{os.getpid()}.tmp", f".{target.name}.", target.parent))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.chmod(0o755)  # mkdtemp's 0700 would keep colleagues out of a shared output
@@ -67,6 +68,12 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
             elif target.exists():
                 shutil.rmtree(target)
             folder.rename(target)
+
+
+def left_by_dead_processes(target: Path) -> list[Path]:
+    """Scratch folders of `replacing` whose process was killed."""
+    found = target.parent.glob(f".{target.name}.*.[0-9]*.tmp")
+    return sorted(folder for folder in found if not _is_alive(int(folder.name.split(".")[-2])))
 
 
 def _is_alive(process: int) -> bool:

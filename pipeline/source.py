@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import paths
+from pipeline import paths, reuse
 from pipeline.data.listing import Item, Listing
 from pipeline.data.sources import open_source
 from pipeline.data.sources.base import Found, Scan, Source
@@ -195,6 +195,10 @@ def _say(images: int, classes: tuple[str, ...], state: str) -> None:
 
 def main() -> int:
     """Run the stage; its exit status."""
+    if reuse.look():  # the one stage that runs whatever DVC has restored meanwhile
+        from pipeline import state
+
+        state.sweep_landed()  # while dvc.lock has their results still
     if _is_as_left():
         return 0
     from pipeline import stage  # which imports the whole parameter tree

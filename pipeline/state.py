@@ -31,7 +31,6 @@ from pipeline.params import Params, is_operational, leaves, load, read_mapping
 
 _RECORD = "state.json"
 _LOCK = "lock"
-_DVC_LOCK = Path("dvc.lock")
 
 
 # --- what a stage's result is a function of ---------------------------------------------------------------------------
@@ -138,15 +137,9 @@ def _is_within(name: str, key: str) -> bool:
 
 def environment() -> dict[str, str]:
     """What of this machine a result's bits may depend on: installed versions, processor, GPU."""
-    names = [
-        entry.name.removesuffix(".dist-info")
-        for folder in sys.path
-        if os.path.isdir(folder)
-        for entry in os.scandir(folder)
-        if entry.name.endswith(".dist-info")
-    ]
     # Our own version is in no result: the files of its code are hashed as dependencies.
-    installed = sorted(name for name in {name.lower().replace("_", "-") for name in names} if "retrace-" not in name)
+    names = {name.lower().replace("_", "-") for name in lineage.distributions()}
+    installed = sorted(name for name in names if "retrace-" not in name)
     found = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -277,7 +270,7 @@ def _empty(folder: Path) -> None:
 def _read_lock() -> Mapping[str, Any]:
     """The stages of dvc.lock; none where there is no such file, or one that cannot be read (DVC says what is wrong)."""
     try:
-        return dict(read_mapping(_DVC_LOCK).get("stages") or {})
+        return dict(read_mapping(paths.DVC_LOCK).get("stages") or {})
     except (FileNotFoundError, Mistake):
         return {}
 
@@ -312,17 +305,69 @@ def sweep_landed(lock: Mapping[str, Any] | None = None, without: Path | None = N
             continue
         lock = _read_lock() if lock is None else lock
         if _has_landed(record, lock):
-            _delete(folder)
+            delete(folder)
 
 
 def _all() -> list[Path]:
     return sorted(folder for folder in states_folder().glob("*/*") if folder.is_dir())
 
 
-def _delete(folder: Path) -> bool:
-    """Delete a state unless a process holds it."""
-    with open(folder / _LOCK, "a+b") as stream:
+def delete(folder: Path) -> bool:
+    """Delete a state unless a process holds it; returns whether it is gone."""
+    try:
+        stream = open(folder / _LOCK, "a+b")  # noqa: SIM115
+    except FileNotFoundError:
+        return True
+    with stream:
         if not _try_lock(stream):
             return False
         shutil.rmtree(folder)
     return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state as it lies there."""
+
+    folder: Path
+    stage: str
+    run_key: str | None  # of its MLflow run; None where the record cannot be read
+    outputs: Mapping[str, str] | None  # None: the work has not ended
+    has_landed: bool  # whether dvc.lock has the result
+    is_held: bool  # by a living process
+    modified: float  # seconds since 1970: when anything in it was last written
+
+
+def kept() -> list[Kept]:
+    """All states of this project."""
+    lock = _read_lock()
+    return [_kept(folder, lock) for folder in _all()]
+
+
+def _kept(folder: Path, lock: Mapping[str, Any]) -> Kept:
+    record = _read(folder)
+    outputs = None if record is None else record["outputs"]
+    times = [0.0]
+    for place in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(place.stat().st_mtime)
+    return Kept(
+        folder=folder,
+        stage=folder.parent.name,
+        run_key=None if record is None else record["run"],
+        outputs=outputs,
+        has_landed=record is not None and outputs is not None and _has_landed(record, lock),
+        is_held=_is_held(folder),
+        modified=max(times),
+    )
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with open(folder / _LOCK, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -27,6 +27,9 @@ FLOORS: dict[str, int] = {
     "pipeline.params": 1,
     "pipeline.stage": 1,
     "pipeline.lineage": 1,
+    "pipeline.capture": 1,
+    "pipeline.redaction": 1,
+    "pipeline.reuse": 1,
     "pipeline.state": 1,
     "pipeline.data": 1,
     "pipeline.pictures": 1,
@@ -51,12 +54,16 @@ FLOORS: dict[str, int] = {
     "pipeline.doctor": 3,
     "pipeline.summary": 3,
     "pipeline.ui": 3,
+    "pipeline.commands": 3,
     "pipeline.cli": 3,
 }
 
 # Code that changes no output: their own values are tracked as params, they keep what is under way, or they tell MLflow
 # what was made.
-NO_DEPENDENCY = ("pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state")
+NO_DEPENDENCY = (
+    "pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state",
+    "pipeline.capture", "pipeline.redaction", "pipeline.reuse",
+)  # fmt: skip
 
 # Modules found by the name in params.yaml: only the one that is chosen counts, so that adding one makes nothing stale.
 BY_NAME = {"models.build": "models/networks/${model.name}.py"}

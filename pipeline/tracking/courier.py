@@ -11,9 +11,10 @@ from typing import Any
 
 from pipeline.errors import Mistake
 from pipeline.params import Params
+from pipeline.redaction import redacted
 from pipeline.tracking import spool
 from pipeline.tracking.delivery import Connection, Delivery, is_sent, is_settled, progress, start_of
-from pipeline.tracking.destination import Destination, connect, destination, redacted
+from pipeline.tracking.destination import Destination, connect, destination
 from pipeline.tracking.run import log_file, runs_folder
 
 SENDER_LOCK = "sender.lock"  # in the spool's folder: one sender at a time

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
 from pipeline.params import Params
+from pipeline.redaction import redacted
 from pipeline.tracking import spool
 
 if TYPE_CHECKING:
@@ -48,12 +48,6 @@ class Destination:
     def fingerprint(self) -> str:
         """Names the destination in files without telling what the address may hold of secrets."""
         return hashlib.sha256(f"{self.uri}\n{self.experiment}".encode()).hexdigest()[:16]
-
-
-def redacted(text: str) -> str:
-    """A text without the users, passwords and tokens of the addresses in it."""
-    text = re.sub(r"(://)[^/\s]\S*@", r"\1***@", text)  # to the last @: people do not escape their passwords
-    return re.sub(r"(?i)([?&][^=&\s]*(?:passw|pwd|token|secret|key)[^=&\s]*=)[^&\s]*", r"\1***", text)
 
 
 def resolve_tracking(params: Params) -> tuple[str, Path | None]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import lineage, paths, state
+from pipeline import capture, lineage, paths, reuse, state
 from pipeline.errors import Mistake
 from pipeline.params import Params
+from pipeline.redaction import redacted
 from pipeline.tracking import spool
-from pipeline.tracking.destination import ENVIRONMENT, Destination, destination, redacted
+from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,6 +103,17 @@ class Run:
         self._writer.keep(path, f"{spool.ARTIFACTS}/{target}")
         self._writer.append({"type": "artifact", "path": target, "folder": folder})
 
+    def keep_contents(self, folder: str, contents: Mapping[str, bytes]) -> None:
+        """Keep files, by their paths under the artefacts' `folder`, of which there is only the content."""
+        for path, content in contents.items():
+            file = self._writer.folder / spool.ARTIFACTS / folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        if len(contents) == 1:  # the others of this folder may be there already
+            self._writer.append({"type": "artifact", "path": f"{folder}/{next(iter(contents))}", "folder": folder})
+        else:
+            self._writer.append({"type": "artifact", "path": folder, "folder": ""})
+
     def log_model(self, model_folder: Path, example: "NDArray[np.uint8]") -> None:
         """Keep weights, description and an input example (N x H x W x C, N >= 2: with one, the batch size would be
         frozen at export), from which the sender builds MLflow's model. Once a run."""
@@ -151,20 +164,28 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
     interrupted = False
     sender = Sender(key, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
+        reuse.look()
+        tree = lineage.tree(Path.cwd(), untracked=True)
+        captured = capture.capture(kept.work, params, tree)
         source = {
             "mlflow.user": lineage.user(),
             "mlflow.source.name": f"python -m pipeline.{stage}",
             "mlflow.source.type": "LOCAL",
-            **lineage.git_tags(Path.cwd()),
+            **(tree.tags if tree is not None else {}),
+            **captured.tags,
         }
         hashes = kept.work.dependencies
         tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
         datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
         with _recorded(stage, params, key, name, tags, source, work=kept.work, key=key, datasets=datasets) as run:
+            run.keep_contents(capture.FOLDER, captured.files)
             yield run
             _refuse_changes(kept.work, outputs)
             digests = {path.as_posix(): lineage.md5(path) for path in outputs}
-            run.set_tags({f"retrace.out.{path}": digest for path, digest in digests.items()})
+            read = {path: lineage.md5(Path(path)) for path in lineage.read_of(digests) if Path(path).exists()}
+            run.set_tags({f"retrace.out.{path}": digest for path, digest in {**digests, **read}.items()})
+            run.keep_contents(capture.FOLDER, {capture.OUTPUTS: capture.outputs_json(digests)})
+        reuse.note_made(stage, digests)
         kept.finish(digests)
     except KeyboardInterrupt:
         interrupted = True
@@ -232,8 +253,12 @@ def _recorded(
                 "time": spool.milliseconds(),
             }
         )
+        began = time.monotonic()
         try:
             yield run
+            run.log_measurements(
+                {"duration_seconds": time.monotonic() - began, "peak_memory_bytes": lineage.peak_memory_bytes()}, 0
+            )
         except BaseException as error:
             # GeneratorExit: a child given up by a parent that is itself ending
             status = "FAILED" if isinstance(error, Exception | SystemExit) else "KILLED"

@@ -1,0 +1,96 @@
+"""How the commands that look back show runs."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from pipeline import lineage
+from pipeline.errors import Mistake
+from pipeline.params import Params
+from pipeline.tracking.store import Recorded, Store, notices, open_store
+
+
+def opened(params: Params) -> Store:
+    """What MLflow holds, with the reuse that was seen counted in it."""
+    store = open_store(params)
+    try:
+        store.note_reuse()
+    except Mistake as mistake:  # one may be allowed to read only
+        print(f"reuse is not counted: {mistake.lines[0]}", file=sys.stderr)
+    return store
+
+
+def say_what_waits() -> None:
+    """Say on stderr when MLflow may not hold all."""
+    for notice in notices():
+        print(notice, file=sys.stderr)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned text, never wrapped: what is shown can be copied."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def when(milliseconds: int) -> str:
+    """A time of day here."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(milliseconds / 1000))
+
+
+def short(digest: str) -> str:
+    """A hash as people tell it from others."""
+    return digest.removesuffix(".dir")[:8]
+
+
+def duration(run: Recorded) -> str:
+    """How long a run took, or has taken."""
+    if run.ended is None:
+        return "-"
+    seconds = (run.ended - run.started) / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def commit(run: Recorded) -> str:
+    """The commit, with a + where the tracked files differed from it or untracked source files were there."""
+    found = run.tags.get("retrace.commit")
+    return "-" if found is None else f"{found[:8]}{'+' if has_changes(run) else ''}"
+
+
+def has_changes(run: Recorded) -> bool:
+    """Whether the commit alone is not the code that ran."""
+    return run.tags.get("retrace.dirty") != "false" or run.tags.get("retrace.untracked", "none") != "none"
+
+
+def where(run: Recorded) -> str:
+    """Which machine made it, as seen from here."""
+    found = run.tags.get("retrace.machine")
+    if found is None:
+        return "unknown machine"
+    return "this machine" if found == lineage.machine() else "another machine"
+
+
+KEY_METRICS = {
+    "source": ("source/images",),
+    "prepare": ("images/train",),
+    "search": ("search/best_val_accuracy",),
+    "trial": ("val/accuracy",),
+    "train": ("best/val_accuracy",),
+    "evaluate": ("test/accuracy",),
+}
+
+
+def key_metric(run: Recorded) -> str:
+    """What a stage's run is known by."""
+    for name in KEY_METRICS.get(run.stage, ()):
+        if name in run.metrics:
+            return f"{name} {figure(run.metrics[name])}"
+    return "-"
+
+
+def figure(value: float) -> str:
+    """A metric's value: whole numbers as such."""
+    return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
