@@ -30,6 +30,7 @@ from pipeline.callbacks import Averaging, Recorder
 KEPT = 2
 _FORMAT = "retrace checkpoint 1"
 _SUFFIX = ".checkpoint"
+LARGEST_SHARE = 0.01  # of the time that may go into saving
 LEAVE_SECONDS = 3.0  # how long an interrupt waits for the end of a step; then it is taken where the code stands
 
 
@@ -135,13 +136,16 @@ class Saver(Checkpoint):
         averaging: Averaging | None,
         before_saving: Callable[[], None],
     ) -> None:
-        """before_saving: brings the run's metrics to the disk, so that no checkpoint is ahead of them."""
+        """seconds: 0 saves at every boundary; otherwise the pause is as long as LARGEST_SHARE asks for, if that is more.
+        before_saving: brings the run's metrics to the disk, so that no checkpoint is ahead of them.
+        """
         self._checkpoints = checkpoints
         self._seconds = seconds
         self._recorder = recorder
         self._averaging = averaging
         self._before_saving = before_saving
         self._saved_at = time.monotonic()
+        self._cost_seconds = 0.0  # of the last time
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -158,7 +162,8 @@ class Saver(Checkpoint):
         self._save_if_due(trainer, "validated", anyway=ends)
 
     def _save_if_due(self, trainer: lightning.Trainer, phase: str, anyway: bool = False) -> None:
-        due = anyway or time.monotonic() - self._saved_at >= self._seconds
+        pause = max(self._seconds, self._cost_seconds / LARGEST_SHARE) if self._seconds > 0 else 0.0
+        due = anyway or time.monotonic() - self._saved_at >= pause
         if trainer.world_size > 1:  # clocks differ, and all must save together
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if due:
@@ -166,6 +171,7 @@ class Saver(Checkpoint):
 
     def save(self, trainer: lightning.Trainer, phase: str) -> None:
         """Write a checkpoint of this moment, which must be a boundary."""
+        begun = time.monotonic()
         self._recorder.settle(trainer)
         self._before_saving()
         place = self._checkpoints.place(trainer.fit_loop.total_batch_idx + 1, phase)
@@ -176,6 +182,7 @@ class Saver(Checkpoint):
             trainer.strategy.save_checkpoint(state, place)  # within: the state refers to the weights, it is no copy
         trainer.strategy.barrier("checkpoint")
         self._saved_at = time.monotonic()
+        self._cost_seconds = self._saved_at - begun
 
 
 class Stopping(Callback):
