@@ -3,8 +3,8 @@
     python benchmarks/checkpoint.py FOLDER [--rounds 5]
 
 FOLDER is a folder of 32x32 pictures as data.path may be (CIFAR-10 as files, say). The cost of one checkpoint is
-measured for a small and a large network, in turn with training steps, and shown as a share of the training's time at the
-interval that train.checkpoint_seconds has in params.yaml.
+measured for a small and a large network, in turn with training steps, and shown as a share of the training's time at
+the interval that train.checkpoint_seconds has in params.yaml.
 """
 
 import argparse

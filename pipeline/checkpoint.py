@@ -136,7 +136,7 @@ class Saver(Checkpoint):
         averaging: Averaging | None,
         before_saving: Callable[[], None],
     ) -> None:
-        """seconds: 0 saves at every boundary; otherwise the pause is as long as LARGEST_SHARE asks for, if that is more.
+        """seconds: 0 saves at every boundary; otherwise the pause is as long as LARGEST_SHARE asks for, if longer.
         before_saving: brings the run's metrics to the disk, so that no checkpoint is ahead of them.
         """
         self._checkpoints = checkpoints
