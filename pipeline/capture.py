@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -118,7 +119,7 @@ def _driver() -> str | None:
 
 def _packages() -> list[str]:
     pairs = [name.rpartition("-") for name in lineage.distributions()]
-    return sorted({f"{name.lower().replace('_', '-')}=={version}" for name, _, version in pairs})
+    return sorted({f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in pairs})  # PEP 503
 
 
 # --- code that no commit has ------------------------------------------------------------------------------------------
