@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -228,6 +229,16 @@ def test_many_files_that_are_left_out_are_counted(project):
         (project / "pictures" / f"{number}.jpg").touch()
     found = captured()
     assert untracked(found)["left_out"] == {"pictures/...": "150 of another kind (.jpg)"}
+
+
+def test_odd_names_do_not_reach_mlflow(project):
+    for name in (b"bad-\xff.py", b"two\nlines.py"):
+        Path(os.fsdecode(bytes(project) + b"/" + name)).write_text("x")
+    found = captured()
+    assert set(untracked(found)["left_out"].values()) == {"MLflow takes no such name"}
+    assert not [name for name in found.files if name.startswith("untracked/")]
+    for text in found.tags.values():
+        text.encode()
 
 
 def test_without_git(project, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, params, reuse
+from pipeline import cli, lineage, params, reuse
 from pipeline.commands.history import history
 from pipeline.commands.log import log
 from pipeline.commands.text import opened
@@ -174,6 +174,18 @@ def test_a_count_waits_for_its_run_to_be_sent(project, capsys):
     sync(params.load())
     assert reused_by_stage(capsys) == {f"train train-{made[:8]}": "1"}
     assert reuse.waiting() == []
+
+
+def test_sync_brings_counts_too(project, restored):
+    log(None)
+    make("train", "2")
+    land()
+    reuse.look()
+    restored()
+    assert cli.main(["sync"]) == 0
+    assert reuse.waiting() == []
+    run = open_store(params.load()).maker("artifacts/model", lineage.md5(Path("artifacts/model")))
+    assert run.reused == 1
 
 
 def test_a_store_that_may_only_be_read_still_shows(project, capsys, monkeypatch):
