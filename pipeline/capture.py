@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import lineage, machine, paths, redaction
+from pipeline.data.text import shown
 from pipeline.params import Params
 from pipeline.state import Work
 
@@ -118,7 +120,7 @@ def _driver() -> str | None:
 
 def _packages() -> list[str]:
     pairs = [name.rpartition("-") for name in lineage.distributions()]
-    return sorted({f"{name.lower().replace('_', '-')}=={version}" for name, _, version in pairs})
+    return sorted({f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in pairs})  # PEP 503
 
 
 # --- code that no commit has ------------------------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class _Code:
         if not tree.changed:
             return "none"
         secret = {name: why for name in tree.changed if (why := _why_secret(Path(name), None))}
-        self.left_out |= secret
+        self.left_out |= {shown(name): why for name, why in secret.items()}
         content = lineage.difference(Path.cwd(), without=secret, limit=DIFF_BYTES)
         if content is None:
             self.left_out[DIFF] = f"beyond {DIFF_BYTES >> 20} MiB, or git did not answer in time"
@@ -180,11 +182,11 @@ class _Code:
     def _keep_untracked(self, tree: lineage.Tree, into: Captured) -> None:
         total = 0
         for name in sorted(tree.untracked):
-            content, why = _read(Path(name))
+            content, why = _read(Path(name)) if name.isprintable() else (None, "MLflow takes no such name")
             if content is not None and total + len(content) > ALL_FILES_BYTES:
                 content, why = None, f"beyond {ALL_FILES_BYTES >> 20} MiB in all"
             if content is None:
-                self.left_out[name] = why
+                self.left_out[shown(name)] = why
                 continue
             total += len(content)
             content = self.without_passwords(f"untracked/{name}", content)

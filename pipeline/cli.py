@@ -49,14 +49,20 @@ def _ui(arguments: Arguments) -> int:
 
 
 def _sync(arguments: Arguments) -> int:
-    from pipeline import params, tracking
+    from pipeline import params, reuse, tracking
 
-    result = tracking.sync(params.load(), arguments.folder)
+    chosen = params.load()
+    result = tracking.sync(chosen, arguments.folder)
     for reason in result.reasons:
         print(reason, file=sys.stderr)
     print(f"{len(result.sent)} runs sent, {len(result.left)} left, {len(result.refused)} refused")
     if result.elsewhere:
         print(f"{len(result.elsewhere)} more were sent before, to another MLflow: what they kept is there")
+    reuse.look()
+    if reuse.waiting() and not result.reasons:
+        from pipeline.commands import text
+
+        text.opened(chosen)
     return ExitStatus.NEGATIVE_VERDICT if result.left or result.refused else ExitStatus.SUCCESS
 
 

@@ -47,7 +47,9 @@ def look() -> bool:
         digest = hashlib.sha256(paths.DVC_LOCK.read_bytes()).hexdigest()
         if _read().get("lock") == digest:
             return False
-        now = _outputs_in_lock()
+        from pipeline import lineage  # and with it the parameter tree, which source does without where nothing changed
+
+        now = lineage.outputs_in_lock()
         with _kept() as kept:
             is_first, kept["lock"] = "lock" not in kept, digest
             for stage, outputs in now.items():
@@ -98,20 +100,6 @@ def machine() -> str:
     from pipeline import lineage
 
     return lineage.machine()
-
-
-def _outputs_in_lock() -> dict[str, dict[str, str]]:
-    from pipeline.errors import Mistake
-    from pipeline.params import read_mapping
-
-    try:
-        stages = read_mapping(paths.DVC_LOCK).get("stages") or {}
-    except (FileNotFoundError, Mistake):
-        return {}
-    return {
-        name: {entry["path"]: entry["md5"] for entry in stage.get("outs") or [] if "md5" in entry}
-        for name, stage in stages.items()
-    }
 
 
 def _now() -> str:

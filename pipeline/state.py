@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from pipeline import lineage, paths
 from pipeline.errors import Mistake
-from pipeline.params import Params, is_operational, leaves, load, read_mapping
+from pipeline.params import Params, is_operational, leaves, load
 
 _RECORD = "state.json"
 _LOCK = "lock"
@@ -121,7 +121,7 @@ def _definition(stage: str, params: Params) -> tuple[list[str], list[str] | None
     """What dvc.yaml says of a stage: its dependencies and its parameters' keys; ([], None) where it says nothing."""
     if not paths.DVC_YAML.is_file():
         return [], None
-    said = read_mapping(paths.DVC_YAML).get("stages", {}).get(stage, {})
+    said = lineage.dvc_file(paths.DVC_YAML).get("stages", {}).get(stage, {})
     values = params.flat()
 
     def resolved(text: str) -> str:
@@ -270,7 +270,7 @@ def _empty(folder: Path) -> None:
 def _read_lock() -> Mapping[str, Any]:
     """The stages of dvc.lock; none where there is no such file, or one that cannot be read (DVC says what is wrong)."""
     try:
-        return dict(read_mapping(paths.DVC_LOCK).get("stages") or {})
+        return dict(lineage.dvc_file(paths.DVC_LOCK).get("stages") or {})
     except (FileNotFoundError, Mistake):
         return {}
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import paths
+from pipeline import paths, reuse
 from pipeline.errors import Mistake
 from pipeline.training_parameters import FILE as TRAINED
 from pipeline.training_parameters import read_training_parameters
@@ -22,6 +22,7 @@ def summary() -> int:
     from rich.console import Console
     from rich.table import Table
 
+    reuse.look()
     metrics = read_metrics()
     if not TRAINED.is_file():  # DVC removes a stage's outputs before that stage runs: an older report may be there
         raise Mistake(

@@ -131,7 +131,10 @@ class _Builder:
             else:
                 yield f"best of {count} trials: {best.name}"
                 for name in _searched(run):
-                    yield f"{name} {_value(best, name)} (params.yaml: {_value(run, name)})"
+                    chosen, before = _value(best, name), _value(run, name)
+                    yield f"{name} {chosen}" + (
+                        f" (params.yaml: {before})" if chosen != before else ", as in params.yaml"
+                    )
         for search in [link.maker.run for link in node.links if link.maker and link.maker.run.stage == "search"]:
             best, _ = self._best_trial(search)
             if best is not None:

@@ -1,12 +1,10 @@
 """`retrace log`: which run made each output that is here, also where DVC has brought it back without a run."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import lineage, params, paths, reuse
+from pipeline import lineage, params, reuse
 from pipeline.commands import text
 from pipeline.errors import ExitStatus, Mistake
-from pipeline.params import read_mapping
 from pipeline.params.fields import nearest
 from pipeline.tracking.store import Store
 
@@ -87,7 +85,7 @@ def relative(what: str) -> str:
 
 def current(path: str) -> tuple[str | None, str | None]:
     """The hash of an output as it is here, or as dvc.lock has it where it is not; and what is wrong with it."""
-    locked = _locked().get(path)
+    locked = {path: digest for outs in lineage.outputs_in_lock().values() for path, digest in outs.items()}.get(path)
     try:
         digest = lineage.md5(Path(path))
     except FileNotFoundError:
@@ -97,11 +95,3 @@ def current(path: str) -> tuple[str | None, str | None]:
     if locked is not None and locked != digest:
         return digest, f"not what dvc.lock has ({text.short(locked)}): changed since, or its stage has not ended well"
     return digest, None
-
-
-def _locked() -> Mapping[str, str]:
-    try:
-        stages = read_mapping(paths.DVC_LOCK).get("stages") or {}
-    except (FileNotFoundError, Mistake):
-        return {}
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs") or [] if "md5" in out}

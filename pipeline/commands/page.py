@@ -2,6 +2,7 @@
 the lines on which each output goes to those that read it. Complete in itself; light and dark; fit for a phone."""
 
 import html
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from pipeline.commands import chain, text
@@ -124,10 +125,10 @@ class _Picture:
         run = node.run
         card = _Card(self.height)
         card.row(run.stage, "stage", right=run.name)
-        card.row(f"{run.status.lower()} · {text.when(run.started)} · {text.where(run)}", "faint")
+        card.row(f"{run.status.lower()} · {text.when(run.started)[:-3]}", "faint", right=text.where(run))
         card.row(_commit(run), "faint")
-        for fact in node.facts:
-            card.row(fact)
+        for line in (line for fact in node.facts for line in textwrap.wrap(fact, _LONGEST)):
+            card.row(line)
         for path, digest in sorted(node.made.items()):
             self._to[run.run_id, path] = card.row(f"made {path}", "code", right=text.short(digest))
         for key in self._lanes:

@@ -64,8 +64,13 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
     ("words", "said"),
     [
         (["chekc"], "retrace: chekc: unknown command; did you mean 'check'?"),
-        (["qqq"], "retrace: qqq: unknown command; known here: check, doctor, summary, ui, sync, schema"),
+        (
+            ["qqq"],
+            "retrace: qqq: unknown command; known here: check, doctor, summary, ui, sync, log, history, trace, gc, schema",
+        ),
         ([], "the following arguments are required: COMMAND"),
+        (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
+        (["history", "--limit", "0"], "'0' is no number of runs; give one from 1 on"),
         (["check", "--fast"], "unrecognized arguments: --fast"),
         (["ui", "--port", "0"], "'0' is no port; give a number from 1 to 65535"),
         (["ui", "--port", "http"], "'http' is no port"),
