@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from pipeline import check, cli, doctor, params, summary, ui
+from pipeline.cli import COMMANDS
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params
 from pipeline.training_parameters import training_parameters
@@ -66,7 +67,7 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
         (["chekc"], "retrace: chekc: unknown command; did you mean 'check'?"),
         (
             ["qqq"],
-            "retrace: qqq: unknown command; known here: check, doctor, summary, ui, sync, log, history, trace, gc, schema",
+            f"retrace: qqq: unknown command; known here: {', '.join(COMMANDS)}",
         ),
         ([], "the following arguments are required: COMMAND"),
         (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
