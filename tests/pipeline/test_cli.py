@@ -64,10 +64,7 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
     ("words", "said"),
     [
         (["chekc"], "retrace: chekc: unknown command; did you mean 'check'?"),
-        (
-            ["qqq"],
-            "retrace: qqq: unknown command; known here: check, doctor, summary, ui, sync, log, history, trace, gc, schema",
-        ),
+        (["qqq"], f"retrace: qqq: unknown command; known here: {', '.join(cli.COMMANDS)}"),
         ([], "the following arguments are required: COMMAND"),
         (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
         (["history", "--limit", "0"], "'0' is no number of runs; give one from 1 on"),
