@@ -144,7 +144,7 @@ class _Picture:
     def _raw(self, link: chain.Link) -> None:
         card = _Card(self.height)
         card.row("raw files", "stage", right=text.short(link.digest))
-        card.row("the hash of their listing: here the chain ends", "faint")
+        card.row("hash of their listing: the chain ends here", "faint")
         self._add(card, is_broken=False)
 
     def _add(self, card: "_Card", is_broken: bool) -> None:

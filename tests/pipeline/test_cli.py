@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from pipeline import check, cli, doctor, params, summary, ui
-from pipeline.cli import COMMANDS
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params
 from pipeline.training_parameters import training_parameters
@@ -65,10 +64,7 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
     ("words", "said"),
     [
         (["chekc"], "retrace: chekc: unknown command; did you mean 'check'?"),
-        (
-            ["qqq"],
-            f"retrace: qqq: unknown command; known here: {', '.join(COMMANDS)}",
-        ),
+        (["qqq"], f"retrace: qqq: unknown command; known here: {', '.join(cli.COMMANDS)}"),
         ([], "the following arguments are required: COMMAND"),
         (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
         (["history", "--limit", "0"], "'0' is no number of runs; give one from 1 on"),

@@ -48,6 +48,8 @@ def everything(folder: Path) -> dict[Path, int]:
 def test_what_was_sent_goes_and_what_waits_stays(project, capsys):
     waiting = make("train", "2")
     assert len(keys()) == 8
+    collect(is_dry_run=True, everything=False)
+    assert waiting not in capsys.readouterr().out
     assert collect(is_dry_run=False, everything=False) == 0
     assert keys() == {waiting}
     said = capsys.readouterr().out

@@ -140,6 +140,21 @@ def test_what_comes_back_is_counted_once_each_time(project, restored, capsys):
     assert shown(capsys)[0][-1] == "2 times"
 
 
+def test_a_result_that_has_landed_counts_when_it_comes_back(project, restored, capsys):
+    log(None)
+    made = make("train", "2")
+    land()
+    reuse.look()
+    other = Path("artifacts/model/made").read_text()
+    restored()
+    reuse.look()
+    Path("artifacts/model/made").write_text(other)
+    land()
+    sync(params.load())
+    capsys.readouterr()
+    assert reused_by_stage(capsys)[f"train train-{made[:8]}"] == "1"
+
+
 def test_the_same_result_made_again_on_purpose_is_no_reuse(project, capsys):
     log(None)
     capsys.readouterr()
