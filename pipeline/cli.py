@@ -97,6 +97,13 @@ def _schema(arguments: Arguments) -> int:
     return 0
 
 
+def _reproduce(arguments: Arguments) -> int:
+    from pipeline.reproduce.command import Options, reproduce
+
+    words = vars(arguments)
+    return reproduce(Options(**{name: words[name] for name in Options.__dataclass_fields__}))
+
+
 def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port_number, default=5000, help="on 127.0.0.1 (default: 5000)")
 
@@ -139,8 +146,44 @@ def _path(text: str) -> str:
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; give one from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give a number from 1 on")
     return int(text)
+
+
+def _reproduction(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Make a run again in a scratch folder (.retrace/reproduce/RUN_ID) and compare every output and every metric."
+        " This runs the code that was recorded: reproduce what you would run. Exit status: 0 bit-identical, or within"
+        " the tolerance; 1 differs; 2 a mistake; 3 cannot be compared here."
+    )
+    parser.add_argument("run_id", metavar="RUN_ID", help="of any stage's run, as MLflow shows it")
+    parser.add_argument(
+        "--here", action="store_true",
+        help="use the present environment (default: install the recorded versions into one of its own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tolerance", metavar="X", type=_tolerance,
+        help="let differences pass up to X: |a - b| / max(1, |a|), with a the recorded value",
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", metavar="STAGE",
+        help="run this stage alone, on its inputs as they were recorded (default: all from the raw data on)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", metavar="N", type=_count, default=0,
+        help="also train with N other seeds: is the result typical, or luck?",
+    )  # fmt: skip
+    parser.add_argument("--keep", action="store_true", help="keep the scratch folder")
+
+
+def _tolerance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no tolerance; give a number from 0 on, such as 1e-4")
+    return value
 
 
 def _absolute(text: str) -> Path:
@@ -163,6 +206,7 @@ COMMANDS = {
     "history": Command("list the last runs", _history, _last_runs),
     "trace": Command("follow a number back to the raw data and the code", _trace, _number),
     "gc": Command("remove what nobody needs any more from .retrace", _gc, _what_goes),
+    "reproduce": Command("make a run again and say whether the same came out", _reproduce, _reproduction),
     "schema": Command("print the JSON schema by which editors complete params.yaml", _schema),
 }
 

@@ -55,6 +55,7 @@ FLOORS: dict[str, int] = {
     "pipeline.summary": 3,
     "pipeline.ui": 3,
     "pipeline.commands": 3,
+    "pipeline.reproduce": 3,
     "pipeline.cli": 3,
 }
 
