@@ -98,7 +98,8 @@ def _schema(arguments: Arguments) -> int:
 
 
 def _reproduce(arguments: Arguments) -> int:
-    from pipeline.reproduce.command import Options, reproduce
+    from pipeline.reproduce.command import reproduce
+    from pipeline.reproduce.steps import Options
 
     words = vars(arguments)
     return reproduce(Options(**{name: words[name] for name in Options.__dataclass_fields__}))

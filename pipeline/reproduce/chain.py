@@ -75,7 +75,7 @@ def _stages(file: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str
     def names(entries: Sequence[str | Mapping[str, object]]) -> tuple[str, ...]:
         return tuple(next(iter(entry)) if isinstance(entry, Mapping) else str(entry) for entry in entries)
 
-    said = read_mapping(file)["stages"]
+    said = read_mapping(file).get("stages") or {}
     return (
         {stage: names(content.get("outs", [])) for stage, content in said.items()},
         {stage: names(content.get("deps", [])) for stage, content in said.items()},
@@ -103,6 +103,10 @@ def _maker(link: Link, target: Record, runs: Runs, scratch: Path) -> Record | No
     made = {f"retrace.out.{path}": digest for path, digest in link.handed_on.items()}
     found = runs.find({"retrace.stage": link.stage, **made}, target.run.experiment_id)
     for run in sorted(found, key=lambda run: run.tags.get("retrace.commit") != target.commit):
-        if (known := record.read(runs, run, scratch)) is not None and not known.contradictions:
+        try:
+            known = record.read(runs, run, scratch)
+        except Mistake:  # its lineage is damaged: another one may do, or the hashes alone
+            continue
+        if known is not None and not known.contradictions:
             return known
     return None

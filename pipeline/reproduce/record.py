@@ -53,8 +53,10 @@ class Record:
 
     @property
     def packages(self) -> dict[str, str]:
-        """Installed packages and their versions."""
-        return read_packages(self.folder / "packages.txt")
+        """Installed packages and their versions, Python among them."""
+        found = read_packages(self.folder / "packages.txt")
+        python = self.environment.get("python")
+        return {"python": str(python), **found} if found and python else found
 
     def is_executable(self, path: str) -> bool:
         """Whether an untracked file was."""

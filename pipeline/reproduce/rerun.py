@@ -1,6 +1,7 @@
 """Runs recorded stages for real, in the scratch clone, in an environment of its own or the present one."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,8 @@ def installed_here() -> dict[str, str]:
     """Packages of the environment in which this command runs, as the lineage lists them."""
     from importlib.metadata import distributions
 
-    return {record.normalized(item.name): item.version for item in distributions() if item.name}
+    found = {record.normalized(item.name): item.version for item in distributions() if item.name}
+    return {"python": platform.python_version(), **found}
 
 
 def package_differences(

@@ -62,6 +62,9 @@ def prepare(record: Record, project: Path, scratch: Path) -> Workspace:
             paths.write_atomically(workspace.place(str(name)), kept.read_bytes())
     # Every stage is run by its name: what the lock says was done is of no use, and may be wrong.
     (workspace.clone / "dvc.lock").unlink(missing_ok=True)
+    # A cache of its own, whatever this user or the commit has set: DVC notes each stage that it runs in the cache
+    own_cache = f"[cache]\n    dir = {scratch / 'cache'}\n"
+    paths.write_atomically(workspace.clone / ".dvc" / "config.local", own_cache.encode())
     _link_raw_data(workspace)
     return workspace
 
@@ -122,7 +125,8 @@ def _apply_difference(record: Record, workspace: Workspace, top: Path) -> None:
         if record.run.tags.get("retrace.dirty") == "true":
             raise CannotCompare(
                 "the working tree differed from its commit (retrace.dirty), but the difference was not recorded"
-                " (lineage/changes.diff is missing): the code that ran is not known"
+                " (lineage/changes.diff is missing): the code that ran is not known",
+                *(f"not recorded: {line}" for line in record.left_out),
             )
         return
     # git refuses paths that lead out of the tree, or through links, by itself

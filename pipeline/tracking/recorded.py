@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import Mistake
-from pipeline.tracking.destination import ENVIRONMENT, redacted
+from pipeline.redaction import redacted
+from pipeline.tracking.destination import ENVIRONMENT
 
 _SQLITE = "sqlite:///"
 _MOST_FILES = 5000
