@@ -213,11 +213,11 @@ def test_a_tampered_lock_changes_nothing(light, tmp_path):
 def test_a_tampered_metric_is_named(light, tmp_path):
     project = copied(light, tmp_path / "project")
     prepare = run_of(project, "prepare")["id"]
-    change(project, "update metrics set value = value + 1 where key = 'prepare/train' and run_uuid = ?", prepare)
+    change(project, "update metrics set value = value + 1 where key = 'images/train' and run_uuid = ?", prepare)
     status, said = reproduce(project, "prepare", "--only", "prepare")
     assert status == 1
     assert "verdict: differs" in said
-    assert "first at stage prepare: prepare/train at step 0: " in said
+    assert "first at stage prepare: images/train at step 0: " in said
     assert "the result was altered after it was recorded" in said
 
 

@@ -129,6 +129,8 @@ def _caches(everything: bool) -> Iterator[Item]:
     for target in (paths.PREPARED, paths.TEST, paths.AUGMENTED, paths.SEARCH, paths.MODEL, paths.EVALUATION):
         for left in paths.left_by_dead_processes(paths.root() / target):
             yield Item(left, "half an output of a process that was killed", partial(_remove, left))
+    for folder in sorted((paths.state() / "reproduce").glob("*/")):
+        yield Item(folder, "a reproduction that was kept, or ended early", partial(_remove_reproduction, folder))
     if not everything:
         return
     diverged = paths.state() / "diverged"
@@ -139,6 +141,16 @@ def _caches(everything: bool) -> Iterator[Item]:
     for file in sorted((paths.state() / "source").glob("*.json")):
         if file.stem not in (own, "last"):
             yield Item(file, "hashes of another source than data.path", partial(_remove, file))
+
+
+def _remove_reproduction(folder: Path) -> bool:
+    """Delete it unless it is under way."""
+    lock = folder.with_name(f"{folder.name}.lock")
+    with spool.locked(lock, wait=False) as got:
+        if got:
+            shutil.rmtree(folder)
+            lock.unlink()
+    return got
 
 
 def _remove(path: Path) -> bool:

@@ -43,7 +43,8 @@ class Findings:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    """Print a line. Much of it is from a server: it may not steer the terminal."""
+    print("".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in line), flush=True)
 
 
 class Reproduction:

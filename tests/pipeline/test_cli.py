@@ -67,7 +67,7 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
         (["qqq"], f"retrace: qqq: unknown command; known here: {', '.join(cli.COMMANDS)}"),
         ([], "the following arguments are required: COMMAND"),
         (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
-        (["history", "--limit", "0"], "'0' is no number of runs; give one from 1 on"),
+        (["history", "--limit", "0"], "'0' is no count; give a number from 1 on"),
         (["check", "--fast"], "unrecognized arguments: --fast"),
         (["ui", "--port", "0"], "'0' is no port; give a number from 1 to 65535"),
         (["ui", "--port", "http"], "'http' is no port"),
