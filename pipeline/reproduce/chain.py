@@ -57,7 +57,7 @@ def of(target: Record, dvc_yaml: Path, runs: Runs, scratch: Path) -> Chain:
     outs, deps = _stages(dvc_yaml)
     if target.stage not in outs:
         raise Mistake(
-            f"{target.run.id}: the recorded dvc.yaml has no stage {target.stage}; the run cannot be made again"
+            f"{target.run.run_id}: the recorded dvc.yaml has no stage {target.stage}; the run cannot be made again"
         )
     links = [Link(stage, outs[stage]) for stage in _order(target.stage, outs, deps)]
     links[-1].record = target

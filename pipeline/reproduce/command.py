@@ -28,7 +28,7 @@ def reproduce(options: Options) -> int:
         target, said = record.target(runs, options.run_id, scratch)
         if said is not None:
             say(said)
-        say(f"reproduce: {target.stage} {target.run.id} from {runs.shown}, commit {target.commit[:12]}")
+        say(f"reproduce: {target.stage} {target.run.run_id} from {runs.shown}, commit {target.commit[:12]}")
         if options.seeds and target.stage not in seeds.STAGES:
             raise Mistake(
                 f"--seeds: asks whether a training was luck; name a run of train or evaluate, not of {target.stage}"
@@ -98,7 +98,7 @@ def _note_at_run(
     """Log the verdict back to the run. A server that does not take it changes nothing of it."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     report: dict[str, Any] = {
-        "run": target.run.id,
+        "run": target.run.run_id,
         "stage": target.stage,
         "at": now,
         "verdict": decided.word,

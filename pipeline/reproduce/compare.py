@@ -9,7 +9,8 @@ from pipeline import lineage
 from pipeline.reproduce import numbers
 from pipeline.reproduce.fetch import Fetcher
 from pipeline.reproduce.numbers import Difference
-from pipeline.tracking.recorded import Recorded, Runs
+from pipeline.tracking.recorded import Runs
+from pipeline.tracking.store import Recorded
 
 MEASURED = "measured/"  # what a metric's name begins with when it measures the machine
 Points = Mapping[str, Mapping[int, float]]
@@ -109,7 +110,7 @@ def compare_metrics(recorded: Points, made: Points) -> MetricComparison:
 def points(runs: Runs, run: Recorded) -> Points:
     """All points of a run and of those below it (a search's trials), these named by what they are."""
     found: dict[str, Mapping[int, float]] = dict(runs.metrics(run))
-    for child in runs.find({"mlflow.parentRunId": run.id}, run.experiment_id):
+    for child in runs.find({"mlflow.parentRunId": run.run_id}, run.experiment_id):
         number = next((child.tags[tag] for tag in ("retrace.trial", "retrace.fold") if tag in child.tags), "")
         found |= {f"{child.stage} {number}: {name}": steps for name, steps in runs.metrics(child).items()}
     return found

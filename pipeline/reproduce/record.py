@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline import lineage
 from pipeline.errors import Mistake
-from pipeline.tracking.recorded import Recorded, Runs, is_inside
+from pipeline.tracking.recorded import Runs, is_inside
+from pipeline.tracking.store import Recorded
 
 FOLDER = "lineage"
 _DIGEST = re.compile(r"[0-9a-f]{32}(\.dir)?|[0-9a-f]{64}")
@@ -103,7 +104,7 @@ def target(runs: Runs, run_id: str, scratch: Path) -> tuple[Record, str | None]:
         )
     said = None
     parent_id = run.tags.get("mlflow.parentRunId")
-    if run.stage not in ("", "search") and parent_id is not None:
+    if "retrace.stage" in run.tags and parent_id is not None:
         parent = runs.run(parent_id)
         if parent is None:
             raise Mistake(
@@ -112,22 +113,24 @@ def target(runs: Runs, run_id: str, scratch: Path) -> tuple[Record, str | None]:
         said = f"{run_id} is a {run.stage} of the {parent.stage} {parent_id}, and is reproduced through it"
         run = parent
     if run.is_deleted:
-        raise Mistake(f"{run.id}: deleted on {runs.shown}; bring it back: `mlflow runs restore --run-id {run.id}`")
-    if not run.stage:
-        raise Mistake(f"{run.id}: no run of retrace (it has no tag retrace.stage); name one that a stage made")
+        raise Mistake(
+            f"{run.run_id}: deleted on {runs.shown}; bring it back: `mlflow runs restore --run-id {run.run_id}`"
+        )
+    if "retrace.stage" not in run.tags:
+        raise Mistake(f"{run.run_id}: no run of retrace (it has no tag retrace.stage); name one that a stage made")
     if run.status != "FINISHED":
         raise Mistake(
-            f"{run.id}: its {run.stage} is {run.status}, so that there is no result to make again; name a finished run"
+            f"{run.run_id}: its {run.stage} is {run.status}: there is no result to make again; name a finished run"
         )
     record = read(runs, run, scratch)
     if record is None:
         raise Mistake(
-            f"{run.id}: no lineage recorded ({FOLDER}/ of its artefacts on {runs.shown}): it was made by an older"
+            f"{run.run_id}: no lineage recorded ({FOLDER}/ of its artefacts on {runs.shown}): it was made by an older"
             f" version, or they were deleted; `dvc repro --force --single-item {run.stage}` makes a run that has it"
         )
     if not _COMMIT.fullmatch(run.tags.get("retrace.commit", "")):
         raise Mistake(
-            f"{run.id}: its tag retrace.commit names no commit: it was made outside git, and its code is not known;"
+            f"{run.run_id}: its tag retrace.commit names no commit: it was made outside git, and its code is not known;"
             " commit the project, then make the run anew"
         )
     return record, said
@@ -135,7 +138,7 @@ def target(runs: Runs, run_id: str, scratch: Path) -> tuple[Record, str | None]:
 
 def read(runs: Runs, run: Recorded, scratch: Path) -> Record | None:
     """A run's lineage, brought into the scratch folder; None where it has none. Raises Mistake where it is damaged."""
-    folder = scratch / FOLDER / re.sub(r"\W", "_", run.id)
+    folder = scratch / FOLDER / re.sub(r"\W", "_", run.run_id)
     if not folder.is_dir() and not runs.download(run, FOLDER, folder):
         return None
     dependencies = _hashes(run, folder, "dependencies.json", "retrace.dep.")
@@ -185,7 +188,7 @@ def _altered_code(run: Recorded, folder: Path) -> list[str]:
 
 
 def _damaged(run: Recorded, name: str) -> Mistake:
-    return Mistake(f"{run.id}: {FOLDER}/{name}: missing or damaged; the run cannot be reproduced from it")
+    return Mistake(f"{run.run_id}: {FOLDER}/{name}: missing or damaged; the run cannot be reproduced from it")
 
 
 def _json(file: Path, default: Any) -> Any:

@@ -153,8 +153,8 @@ class Stages:
                 f"the log is {self.workspace.log}",
             )
         runs = Runs(tracking_uri(self.workspace))
-        found = [found for found in runs.find({"retrace.stage": stage}) if found.id not in self._seen]
-        self._seen |= {found.id for found in found}
+        found = [found for found in runs.find({"retrace.stage": stage}) if found.run_id not in self._seen]
+        self._seen |= {found.run_id for found in found}
         if len(found) != 1:
             raise CannotCompare(
                 f"{stage}: ended without an error, but left {len(found)} finished runs instead of one: nothing proves"

@@ -221,7 +221,7 @@ class Reproduction:
         mine = Runs(rerun.tracking_uri(self._workspace))
         return StageResult(
             stage=link.stage,
-            run=before.run.id,
+            run=before.run.run_id,
             key=made.run.tags["retrace.key"],
             outputs=outputs,
             metrics=compare.compare_metrics(compare.points(self._runs, before.run), compare.points(mine, made.run)),

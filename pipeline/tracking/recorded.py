@@ -6,39 +6,16 @@ What a server says is not trusted: paths of artefacts are checked before anythin
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import Mistake
 from pipeline.redaction import redacted
 from pipeline.tracking.destination import ENVIRONMENT
+from pipeline.tracking.store import Recorded, recorded
 
 _SQLITE = "sqlite:///"
 _MOST_FILES = 5000
 _MOST_BYTES = 512 << 20  # a run's lineage is some hundred kB
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A run as MLflow has it."""
-
-    id: str
-    experiment_id: str
-    status: str
-    is_deleted: bool
-    start: int  # milliseconds since 1970
-    end: int | None
-    tags: Mapping[str, str]
-    metric_names: tuple[str, ...] = field(repr=False)
-
-    @property
-    def stage(self) -> str:
-        """Empty for a run that is not ours."""
-        return self.tags.get("retrace.stage", "")
-
-    @property
-    def seconds(self) -> float | None:
-        return None if self.end is None else (self.end - self.start) / 1000
 
 
 class Runs:
@@ -65,7 +42,7 @@ class Runs:
 
         with self._answers():
             try:
-                return _recorded(self._client.get_run(run_id))
+                return recorded(self._client.get_run(run_id))
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
@@ -84,17 +61,17 @@ class Runs:
             token = None
             while True:
                 page = self._client.search_runs(places, f"{wanted} and status = 'FINISHED'", page_token=token)
-                found += [_recorded(run) for run in page]
+                found += [recorded(run) for run in page]
                 token = page.token
                 if not token:
-                    return sorted(found, key=lambda run: (run.start, run.id))
+                    return sorted(found, key=lambda run: (run.started, run.run_id))
 
     def metrics(self, run: Recorded) -> dict[str, dict[int, float]]:
         """Metric -> step -> value. Where a step has several values, the first, which is what counts."""
         with self._answers():
             found: dict[str, dict[int, float]] = {}
-            for name in run.metric_names:
-                history = sorted(self._client.get_metric_history(run.id, name), key=lambda point: point.timestamp)
+            for name in sorted(run.metrics):
+                history = sorted(self._client.get_metric_history(run.run_id, name), key=lambda point: point.timestamp)
                 for point in history:
                     found.setdefault(name, {}).setdefault(point.step, point.value)
             return found
@@ -105,21 +82,21 @@ class Runs:
         Raises Mistake for artefacts whose paths lead elsewhere, or that are far too many or too large.
         """
         with self._answers():
-            files = dict(self._files(run.id, folder))
+            files = dict(self._files(run.run_id, folder))
             if not files:
                 return False
             for path in files:
                 if not is_inside(path) or PurePosixPath(path).parts[0] != folder:
                     raise Mistake(
-                        f"{self.shown}: run {run.id}: artefact {path!r}: leads out of its folder; not fetched"
+                        f"{self.shown}: run {run.run_id}: artefact {path!r}: leads out of its folder; not fetched"
                     )
             if len(files) > _MOST_FILES or sum(files.values()) > _MOST_BYTES:
                 raise Mistake(
-                    f"{self.shown}: run {run.id}: {len(files)} files of {sum(files.values()) >> 20} MiB under"
+                    f"{self.shown}: run {run.run_id}: {len(files)} files of {sum(files.values()) >> 20} MiB under"
                     f" {folder}/: that is no record of ours; not fetched"
                 )
             target.mkdir(parents=True)
-            self._client.download_artifacts(run.id, folder, str(target.parent))
+            self._client.download_artifacts(run.run_id, folder, str(target.parent))
             got = target.parent / folder
             if got != target:
                 target.rmdir()
@@ -138,9 +115,9 @@ class Runs:
     def note(self, run: Recorded, tags: Mapping[str, str], file: Path, folder: str) -> None:
         """Add tags and one file to a run that has ended."""
         with self._answers():
-            self._client.log_artifact(run.id, str(file), folder)
+            self._client.log_artifact(run.run_id, str(file), folder)
             for name, value in tags.items():
-                self._client.set_tag(run.id, name, value)
+                self._client.set_tag(run.run_id, name, value)
 
     @contextmanager
     def _answers(self) -> Iterator[None]:
@@ -160,17 +137,3 @@ def is_inside(path: str) -> bool:
     """Whether a relative path with slashes stays below the folder it is taken from, whatever system wrote it."""
     parts = PurePosixPath(path).parts
     return bool(parts) and not path.startswith("/") and ".." not in parts and "\\" not in path and "\0" not in path
-
-
-def _recorded(run: "object") -> Recorded:
-    info, data = run.info, run.data  # type: ignore[attr-defined]
-    return Recorded(
-        id=info.run_id,
-        experiment_id=info.experiment_id,
-        status=info.status,
-        is_deleted=info.lifecycle_stage != "active",
-        start=info.start_time,
-        end=info.end_time,
-        tags=dict(data.tags),
-        metric_names=tuple(sorted(data.metrics)),
-    )

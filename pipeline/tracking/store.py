@@ -39,6 +39,13 @@ class Recorded:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     metrics: Mapping[str, float]  # the last value of each
+    experiment_id: str = ""
+    is_deleted: bool = False
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return None if self.ended is None else (self.ended - self.started) / 1000
 
     @property
     def stage(self) -> str:
@@ -77,7 +84,7 @@ class Store:
                 raise
 
         found = self._asked(ask)
-        return None if found is None else _recorded(found)
+        return None if found is None else recorded(found)
 
     def named(self, text: str) -> list[Recorded]:
         """The runs of this id, name, local key, or beginning of a key of 8 characters or more; the newest first."""
@@ -150,7 +157,7 @@ class Store:
         while True:
             ask = partial(self._client.search_runs, [self._experiment_id], filter_, max_results=_PAGE, order_by=order)
             page = self._asked(partial(ask, page_token=token))
-            yield from map(_recorded, page)
+            yield from map(recorded, page)
             token = page.token
             if not token:
                 return
@@ -210,7 +217,8 @@ def notices() -> Sequence[str]:
     return [f"{waiting} runs are not sent yet: `retrace sync` sends them"] if waiting else []
 
 
-def _recorded(run: Any) -> Recorded:
+def recorded(run: Any) -> Recorded:
+    """Of MLflow's own object."""
     return Recorded(
         run_id=run.info.run_id,
         name=run.info.run_name or run.info.run_id[:8],
@@ -220,4 +228,6 @@ def _recorded(run: Any) -> Recorded:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        experiment_id=run.info.experiment_id,
+        is_deleted=run.info.lifecycle_stage != "active",
     )

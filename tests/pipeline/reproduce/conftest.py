@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.reproduce.record import Record
-from pipeline.tracking.recorded import Recorded
+from pipeline.tracking.store import Recorded
 
 COMMIT = "0123456789" * 4
 
@@ -17,13 +17,14 @@ def recorded(run_id: str = "abc", stage: str = "train", **changes: Any) -> Recor
     """A run as MLflow has it; `tags` are added to those it has anyway."""
     tags = {"retrace.stage": stage, "retrace.key": "k", "retrace.commit": COMMIT, **changes.pop("tags", {})}
     values = {
-        "id": run_id,
+        "run_id": run_id,
+        "name": f"{stage}-{run_id}",
         "experiment_id": "1",
         "status": "FINISHED",
-        "is_deleted": False,
-        "start": 0,
-        "end": 1000,
-        "metric_names": (),
+        "started": 0,
+        "ended": 1000,
+        "params": {},
+        "metrics": {},
         **changes,
     }
     return Recorded(tags=tags, **values)
@@ -36,16 +37,16 @@ class Server:
 
     def __init__(self, runs: Sequence[tuple[Recorded, Mapping[str, Any] | None]]) -> None:
         self.runs = [run for run, _ in runs]
-        self.files = {run.id: files for run, files in runs}
+        self.files = {run.run_id: files for run, files in runs}
 
     def run(self, run_id: str) -> Recorded | None:
-        return next((run for run in self.runs if run.id == run_id), None)
+        return next((run for run in self.runs if run.run_id == run_id), None)
 
     def find(self, tags: Mapping[str, str], experiment_id: str | None = None) -> list[Recorded]:
         return [run for run in self.runs if tags.items() <= run.tags.items()]
 
     def download(self, run: Recorded, folder: str, target: Path) -> bool:
-        files = self.files[run.id]
+        files = self.files[run.run_id]
         if files is None:
             return False
         for name, content in files.items():

@@ -42,7 +42,7 @@ def chain_of(tmp_path: Path, *others) -> chain.Chain:
 def test_the_stages_before_and_the_runs_that_made_what_they_handed_on(tmp_path):
     found = chain_of(tmp_path, SEARCH, PREPARE)
     assert [link.stage for link in found.links] == ["source", "prepare", "augment", "search", "train"]
-    made = {link.stage: link.record.run.id if link.record else None for link in found.links}
+    made = {link.stage: link.record.run.run_id if link.record else None for link in found.links}
     assert made == {"source": None, "prepare": "p", "augment": None, "search": "s", "train": "t"}
     assert found.link("prepare").expected == {"data/prepared": DATA, "data/test": FOLDER}
     assert found.link("augment").expected == {"data/augmented": POLICY}
@@ -62,8 +62,8 @@ def test_what_is_read_of_earlier_stages(tmp_path):
 
 def test_of_several_runs_the_one_of_the_same_commit_is_taken(tmp_path):
     elsewhere = run("p0", "prepare", {}, {"data/prepared": DATA}, commit="f" * 40)
-    assert chain_of(tmp_path, elsewhere, PREPARE).link("prepare").record.run.id == "p"
-    assert chain_of(tmp_path / "2", elsewhere).link("prepare").record.run.id == "p0"
+    assert chain_of(tmp_path, elsewhere, PREPARE).link("prepare").record.run.run_id == "p"
+    assert chain_of(tmp_path / "2", elsewhere).link("prepare").record.run.run_id == "p0"
 
 
 def test_a_run_whose_record_is_damaged_is_passed_over(tmp_path):

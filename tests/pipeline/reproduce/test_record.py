@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import pytest
@@ -30,7 +31,6 @@ def test_a_run_with_its_lineage(tmp_path):
     [
         ({"is_deleted": True}, LINEAGE, ["deleted", "mlflow runs restore"]),
         ({"status": "KILLED"}, LINEAGE, ["KILLED", "finished run"]),
-        ({"stage": ""}, LINEAGE, ["no run of retrace"]),
         ({}, None, ["no lineage", "dvc repro --force --single-item train"]),
         ({"tags": {"retrace.commit": "--upload-pack=evil"}}, LINEAGE, ["names no commit"]),
         ({}, {**LINEAGE, "outputs.json": ["x"]}, ["outputs.json", "damaged"]),
@@ -43,6 +43,13 @@ def test_a_run_that_cannot_be_reproduced_names_the_remedy(tmp_path, changes, fil
         target(tmp_path, files, **changes)
     for word in ("abc", *words):
         assert word in str(caught.value)
+
+
+def test_a_run_that_is_not_ours(tmp_path):
+    run = recorded("abc")
+    other = dataclasses.replace(run, tags={})
+    with pytest.raises(Mistake, match="abc: no run of retrace"):
+        record.target(Server([(other, None)]), "abc", tmp_path)
 
 
 def test_an_id_that_nobody_has(tmp_path):

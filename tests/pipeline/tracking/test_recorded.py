@@ -72,4 +72,4 @@ def test_of_a_step_that_was_logged_twice_the_first_value_counts():
     runs = runs_of({})
     points = [SimpleNamespace(step=1, value=2.0, timestamp=20), SimpleNamespace(step=1, value=1.0, timestamp=10)]
     runs._client.get_metric_history = lambda run_id, name: points
-    assert runs.metrics(recorded(metric_names=("loss",))) == {"loss": {1: 1.0}}
+    assert runs.metrics(recorded(metrics={"loss": 2.0})) == {"loss": {1: 1.0}}
