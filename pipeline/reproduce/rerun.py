@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from pipeline import lineage
@@ -17,7 +18,7 @@ from pipeline.reproduce import record
 from pipeline.reproduce.record import Record
 from pipeline.reproduce.verdict import CannotCompare
 from pipeline.reproduce.workspace import Workspace
-from pipeline.tracking.recorded import Runs
+from pipeline.tracking.recorded import Runs, open_copy
 
 _FAREWELL_SECONDS = 10.0  # for a stage to keep its state after Ctrl-C; nobody will go on with it, so few are enough
 _TAIL = 15  # lines of the log that are shown where a stage fails
@@ -100,9 +101,7 @@ def _base(recorded: Record) -> str:
 
 def installed_here() -> dict[str, str]:
     """Packages of the environment in which this command runs, as the lineage lists them."""
-    from importlib.metadata import distributions
-
-    found = {record.normalized(item.name): item.version for item in distributions() if item.name}
+    found = {record.normalized(item.name): item.version for item in metadata.distributions() if item.name}
     return {"python": platform.python_version(), **found}
 
 
@@ -135,7 +134,15 @@ class Stages:
 
     workspace: Workspace
     interpreter: Interpreter
+    recorded: Record  # the run that is made again
     _seen: set[str] = field(default_factory=set)  # ids of runs in the scratch's database
+
+    def runs(self) -> Runs:
+        """What the stages have recorded, in the scratch's own database."""
+        version = self.recorded.packages.get("mlflow")
+        if self.interpreter.is_own and version not in (None, metadata.version("mlflow")):
+            return open_copy(self.workspace.clone / "mlflow.db", self.workspace.scratch / "mlflow-copy.db")
+        return Runs(tracking_uri(self.workspace))
 
     def run(self, stage: str) -> Record:
         """Run one stage, and it alone, whatever DVC thinks of it; the record of the run that it left.
@@ -152,7 +159,7 @@ class Stages:
                 *tail(self.workspace.log),
                 f"the log is {self.workspace.log}",
             )
-        runs = Runs(tracking_uri(self.workspace))
+        runs = self.runs()
         found = [found for found in runs.find({"retrace.stage": stage}) if found.run_id not in self._seen]
         self._seen |= {found.run_id for found in found}
         if len(found) != 1:

@@ -68,7 +68,7 @@ class Reproduction:
         self._workspace = workspace.prepare(target, Path.cwd(), self._scratch)
         found = chain.of(target, self._workspace.clone / paths.DVC_YAML, self._runs, self._scratch)
         self._tell_code(found)
-        self._stages = Stages(self._workspace, self._environment())
+        self._stages = Stages(self._workspace, self._environment(), self._target)
         for link in found.links[self._start(found) :] if self._options.only is None else self._alone(found):
             findings.results.append(self._again(link))
         decided = verdict.judge(findings.results, self._options.tolerance, findings.files)
@@ -218,7 +218,7 @@ class Reproduction:
                 link.stage, None, made.run.tags["retrace.key"], outputs, compare.MetricComparison(0, ()),
                 seconds=made.run.seconds,
             )  # fmt: skip
-        mine = Runs(rerun.tracking_uri(self._workspace))
+        mine = self._stages.runs()
         return StageResult(
             stage=link.stage,
             run=before.run.run_id,
@@ -239,11 +239,11 @@ class Reproduction:
         if any(link.record is None for link in found.links[index:]) or not self._bring(found.inputs(index)):
             raise CannotCompare("--seeds: the inputs of train are gone, and cannot be trained on with other seeds")
         stages = [link.stage for link in found.links[index:]]
-        mine = Runs(rerun.tracking_uri(self._workspace))
 
         def run(stage: str) -> Mapping[str, float]:
             say(f"  another seed: {stage}")
-            return seeds.figures(mine.metrics(self._stages.run(stage).run), self._target.stage)
+            made = self._stages.run(stage)
+            return seeds.figures(self._stages.runs().metrics(made.run), self._target.stage)
 
         own = seeds.figures(self._runs.metrics(self._target.run), self._target.stage)
         return seeds.ask(self._options.seeds, self._workspace.clone, stages, run, own)

@@ -4,6 +4,9 @@ What a server says is not trusted: paths of artefacts are checked before anythin
 """
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -131,6 +134,24 @@ class Runs:
                 f"{self.shown}: does not answer as an MLflow server or database should ({reason}); see that it runs and"
                 " that you may use it, or set MLFLOW_TRACKING_URI to another"
             ) from error
+
+
+def open_copy(database: Path, copy: Path) -> Runs:
+    """The runs of a database that another version of mlflow has made, through a copy in the form that ours reads.
+
+    Raises Mistake where that other version is newer than ours: there is no way back.
+    """
+    shutil.copyfile(database, copy)
+    uri = f"{_SQLITE}{copy}"
+    command = [sys.executable, "-P", "-m", "mlflow", "db", "upgrade", uri]
+    done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1][:300]
+        raise Mistake(
+            f"{database}: made by another version of mlflow, which the one here cannot read ({reason}); install the"
+            " recorded version of mlflow here, or use the present environment: --here"
+        )
+    return Runs(uri)
 
 
 def is_inside(path: str) -> bool:

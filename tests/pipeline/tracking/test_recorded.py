@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import Mistake
-from pipeline.tracking.recorded import Runs, is_inside
+from pipeline.tracking.recorded import Runs, is_inside, open_copy
 from tests.pipeline.reproduce.conftest import recorded
 
 
@@ -73,3 +73,22 @@ def test_of_a_step_that_was_logged_twice_the_first_value_counts():
     points = [SimpleNamespace(step=1, value=2.0, timestamp=20), SimpleNamespace(step=1, value=1.0, timestamp=10)]
     runs._client.get_metric_history = lambda run_id, name: points
     assert runs.metrics(recorded(metrics={"loss": 2.0})) == {"loss": {1: 1.0}}
+
+
+def test_a_database_of_another_mlflow_is_read_through_a_copy(tmp_path):
+    from mlflow import MlflowClient
+
+    database = tmp_path / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{database}")
+    made = client.create_run(client.create_experiment("retrace"), tags={"retrace.stage": "source"}).info.run_id
+    client.set_terminated(made)
+    before = database.read_bytes()
+    found = open_copy(database, tmp_path / "copy.db").find({"retrace.stage": "source"})
+    assert [run.run_id for run in found] == [made]
+    assert database.read_bytes() == before
+
+
+def test_a_database_that_the_mlflow_here_does_not_know_is_told(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"no database")
+    with pytest.raises(Mistake, match="another version of mlflow"):
+        open_copy(tmp_path / "mlflow.db", tmp_path / "copy.db")
