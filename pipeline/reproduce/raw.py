@@ -26,6 +26,6 @@ def changed_files(recorded: Path, now: Path) -> list[str]:
 def changed_or_why_not(recorded: Path, now: Path) -> list[str]:
     """The same; where a listing is of a form that this version does not know, a line that says so."""
     try:
-        return changed_files(recorded, now)
+        return changed_files(recorded, now) or ["no file: the list alone is another, as another version makes it"]
     except Mistake as mistake:
         return [f"which files cannot be told: {mistake}"]

@@ -84,6 +84,9 @@ def judge(results: Sequence[StageResult], tolerance: float | None, files: Sequen
         notes = [f"{counts} are equal to the last bit"]
         if machine:
             notes.append(f"although it is another machine: {_shown(machine)}")
+        packages = _merged(result.packages for result in results)
+        if packages:
+            notes.append(f"although packages differ: {_shown(packages)}")
         return Verdict(IDENTICAL, tuple(notes))
     worst = max((r.largest for r in results if r.largest is not None), key=lambda d: d.size, default=None)
     if tolerance is not None and (worst is None or worst.size <= tolerance):

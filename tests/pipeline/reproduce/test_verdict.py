@@ -27,6 +27,9 @@ def test_equal_bits_on_another_machine_are_bit_identical_and_it_is_said():
     found = judge([replace(SAME, machine=THREADS)], None)
     assert found.word == "bit-identical"
     assert "thread count 2, here 1" in found.lines[1]
+    found = judge([replace(SAME, packages={"numpy": ("2.4.0", None)})], None)
+    assert found.word == "bit-identical"
+    assert "packages differ: numpy 2.4.0, here absent" in found.lines[1]
 
 
 def test_the_first_stage_and_output_that_differ_are_named():
