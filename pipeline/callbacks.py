@@ -229,6 +229,7 @@ class Recorder(Callback):
         self._steps_done = self._logged_step = 0
         self._validated: tuple[float, float] = (math.nan, math.nan)
         self.history: list[Epoch] = []
+        self._told = 0  # of them, to `on_epoch`
         self._best: Epoch | None = None
         self._best_weights: dict[str, Tensor] = {}
         self._last_lr = math.nan
@@ -283,8 +284,7 @@ class Recorder(Callback):
         self._started = time.perf_counter()  # an epoch that is resumed does not start again
         self._steps_done = trainer.global_step
         pl_module.val_losses[:] = [epoch.val_loss for epoch in self.history]
-        for epoch in self.history if self._on_epoch is not None else ():  # whoever follows the epochs starts anew too
-            self._on_epoch(epoch)  # type: ignore[misc]  # mypy forgets the check
+        self.tell()  # whoever follows the epochs starts anew too
         trainer.should_stop = trainer.should_stop or self._is_stopping()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -354,9 +354,15 @@ class Recorder(Callback):
         if self._run is not None and images:
             rate = images / (self._validating - self._started)
             self._run.log_measurements({"train/images_per_second": rate}, step=epoch.step)
-        if self._on_epoch is not None:
-            self._on_epoch(epoch)
+        self.tell()
         trainer.should_stop = trainer.should_stop or self._is_stopping()
+
+    def tell(self) -> None:
+        """Tell `on_epoch` of the epochs that it has not been told of."""
+        while self._told < len(self.history):
+            self._told += 1
+            if self._on_epoch is not None:
+                self._on_epoch(self.history[self._told - 1])
 
     def _is_stopping(self) -> bool:
         """Whether `early_stopping_epochs` epochs have brought no better validation loss."""
@@ -397,6 +403,8 @@ class Progress(Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         done = trainer.fit_loop.total_batch_idx + 1  # more than none in a fit that is resumed
+        if done > 0:
+            print(f"train: goes on at step {trainer.global_step}", flush=True)
         self._bar.initial = self._bar.n = self._bar.last_print_n = done
 
     def on_train_batch_end(

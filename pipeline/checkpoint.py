@@ -9,10 +9,8 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -25,13 +23,14 @@ import torch
 from lightning_fabric.plugins.io import CheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
+from pipeline import paths
 from pipeline.callbacks import Averaging, Recorder
 
 KEPT = 2
 _FORMAT = "retrace checkpoint 1"
 _SUFFIX = ".checkpoint"
 LARGEST_SHARE = 0.01  # of the time that may go into saving
-LEAVE_SECONDS = 3.0  # how long an interrupt waits for the end of a step; then it is taken where the code stands
+LEAVE_SECONDS = 2.0  # how long an interrupt waits for the end of a step; then it is taken where the code stands
 
 
 class Checkpoints(CheckpointIO):
@@ -44,8 +43,6 @@ class Checkpoints(CheckpointIO):
         self._folder = folder
         self._identity = identity
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(f".*{_SUFFIX}"):  # the stage's lock is ours: whoever wrote them is gone
-            left.unlink()
 
     def place(self, batches: int, phase: str) -> Path:
         """The file for the state after so many batches; the names' order is the order of time."""
@@ -56,7 +53,9 @@ class Checkpoints(CheckpointIO):
         for file in sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True):
             try:
                 self._read(file)
-            except ValueError as error:
+            except PermissionError:
+                raise  # the file may be sound
+            except (ValueError, OSError) as error:  # OSError: the disk cannot read it
                 print(f"{file}: {error}; it is dropped, an older one is taken if there is one", file=sys.stderr)
                 file.unlink()
             else:
@@ -71,19 +70,7 @@ class Checkpoints(CheckpointIO):
         target = Path(path)
         head = {"format": _FORMAT, "identity": self._identity, "name": target.name}
         head["sha256"] = hashlib.sha256(content).hexdigest()
-        handle, name = tempfile.mkstemp(prefix=".", suffix=_SUFFIX, dir=self._folder)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(json.dumps(head).encode() + b"\n")
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(name, target)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
-        _sync_folder(self._folder)
+        paths.write_atomically(target, json.dumps(head).encode() + b"\n", content)
         for old in sorted(self._folder.glob(f"[!.]*{_SUFFIX}"))[:-KEPT]:
             old.unlink()
 
@@ -110,15 +97,6 @@ class Checkpoints(CheckpointIO):
         if (identity, name) != (self._identity, file.name):
             raise ValueError("it was written for another fit or another step")
         return content
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the names of a folder's files to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Saver(Checkpoint):
@@ -229,7 +207,8 @@ class Stopping(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._stop_if_asked(trainer, "trained")
+        if trainer.world_size == 1:  # several devices may have different numbers of batches, and would wait for ever
+            self._stop_if_asked(trainer, "trained")
 
     def close(self) -> None:
         """Forget an interrupt that has been taken: call it when the fit is over, however it ended."""

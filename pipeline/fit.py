@@ -139,9 +139,14 @@ def fit(
                 datamodule=images,
                 ckpt_path=checkpoints.newest() if checkpoints is not None else None,
             )
+            recorder.tell()  # Lightning starts nothing where a finished fit is taken up
         except SystemExit:  # what Lightning makes of an interrupt, after which it ignores further ones
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
+        except Exception:  # whatever ended the fit first: an interrupt is never lost
+            if stopping.asked:
+                raise KeyboardInterrupt from None
+            raise
         if stopping.asked:  # after the last boundary
             raise KeyboardInterrupt
     return recorder.fitted()

@@ -1,6 +1,7 @@
 """Where everything is, once. Artefacts are relative to the folder a stage runs in; state belongs to the root."""
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -31,6 +32,17 @@ def root() -> Path:
 def state() -> Path:
     """Working state (spools, hash caches, locks): ignored by git, unknown to DVC, safe to delete between runs."""
     return root() / ".retrace"
+
+
+def source_memory() -> Path:
+    """What the stage `source` remembers between runs."""
+    return state() / "source"
+
+
+def hashes_of_source(kind: str, path: str | None) -> Path:
+    """The remembered hashes, one file a source: going to and fro between two data sets hashes neither again."""
+    name = hashlib.sha256(repr((kind, path)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return source_memory() / f"{name}.json"
 
 
 def find_project(start: Path) -> Path | None:
@@ -71,9 +83,9 @@ def replacing(*targets: Path) -> Iterator[tuple[Path, ...]]:
 
 
 def left_by_dead_processes(target: Path) -> list[Path]:
-    """Scratch folders of `replacing` whose process was killed."""
+    """Scratch of `replacing` and `write_atomically` whose process was killed."""
     found = target.parent.glob(f".{target.name}.*.[0-9]*.tmp")
-    return sorted(folder for folder in found if not _is_alive(int(folder.name.split(".")[-2])))
+    return sorted(path for path in found if not _is_alive(int(path.name.split(".")[-2])))
 
 
 def _is_alive(process: int) -> bool:
@@ -86,13 +98,19 @@ def _is_alive(process: int) -> bool:
     return True
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill, sees the old content or the new, never a part."""
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
+    """Write a file so that a reader, or a kill, or a power cut, leaves the old content or the new, never a part.
+
+    Raises OSError, leaving what was there.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    for left in left_by_dead_processes(path):
+        left.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(f".{os.getpid()}.tmp", f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
+            for part in content:
+                stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)
@@ -100,3 +118,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

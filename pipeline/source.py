@@ -77,12 +77,7 @@ def _with_progress(found: tuple[Found, ...], known: Mapping[str, list[Any]]) -> 
 
 
 def _memory() -> Path:
-    return paths.state() / "source"
-
-
-def _hashes_file(kind: str, path: str | None) -> Path:
-    """One a source, so that going to and fro between two data sets hashes neither again."""
-    return _memory() / f"{hashlib.sha256(repr((kind, path)).encode('utf-8', 'surrogateescape')).hexdigest()[:16]}.json"
+    return paths.source_memory()
 
 
 def _load(file: Path) -> dict[str, Any]:
@@ -143,7 +138,7 @@ def _is_as_left() -> bool:
 def _remember(kind: str, path: str | None, scan: Scan, remembered: Mapping[str, Any], changed: bool) -> None:
     """Keep hashes for the next run; and, where every file's stamp can be trusted, what a run without changes sees."""
     if changed:
-        paths.write_atomically(_hashes_file(kind, path), json.dumps(remembered).encode("ascii"))
+        paths.write_atomically(paths.hashes_of_source(kind, path), json.dumps(remembered).encode("ascii"))
     if len(remembered) == sum(found.problem is None for found in scan.found):
         last = {
             "params": _digest_of_params(),
@@ -162,7 +157,7 @@ def run(params: "Params") -> None:
     kind, path = params.data.source, params.data.path
     source = open_source(kind, path, paths.root())
     scan = source.scan()
-    known = _load(_hashes_file(kind, path))
+    known = _load(paths.hashes_of_source(kind, path))
     listing, remembered = listed(kind, source, scan, known)
     content = listing.to_bytes()
     if not paths.SOURCE.is_file() or paths.SOURCE.read_bytes() != content:
@@ -193,14 +188,27 @@ def _say(images: int, classes: tuple[str, ...], state: str) -> None:
     print(f"source: {images} images of {len(classes)} classes, {state}", flush=True)
 
 
+def _ended_by(error: BaseException) -> int:
+    """Say what went wrong before the stage's work began; its exit status."""
+    from pipeline import stage
+
+    def again() -> None:
+        raise error
+
+    return stage.guarded(again)
+
+
 def main() -> int:
     """Run the stage; its exit status."""
-    if reuse.look():  # the one stage that runs whatever DVC has restored meanwhile
-        from pipeline import state
+    try:
+        if reuse.look():  # the one stage that runs whatever DVC has restored meanwhile
+            from pipeline import state
 
-        state.sweep_landed()  # while dvc.lock has their results still
-    if _is_as_left():
-        return 0
+            state.sweep_landed()  # while dvc.lock has their results still
+        if _is_as_left():
+            return 0
+    except (OSError, KeyboardInterrupt) as error:
+        return _ended_by(error)
     from pipeline import stage  # which imports the whole parameter tree
 
     return stage.main(run)

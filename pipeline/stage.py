@@ -17,7 +17,6 @@ from pipeline.params import Params
 if TYPE_CHECKING:
     import psutil
 
-_SHELLS = ("sh", "bash", "dash", "zsh", "fish", "ksh")
 _WATCH_SECONDS = 0.5
 
 
@@ -36,9 +35,12 @@ def _end_with_dvc() -> None:
     """
     import psutil
 
-    ancestors = psutil.Process().parents()
-    parent = next((process for process in ancestors if process.name() not in _SHELLS), None)
-    if parent is None or "dvc" not in " ".join(parent.cmdline()):
+    try:
+        ancestors = psutil.Process().parents()
+        parent = next((process for process in ancestors if "dvc" in " ".join(process.cmdline())), None)
+    except psutil.NoSuchProcess:
+        parent = None
+    if parent is None:
         return  # the variable was set by hand, or dvc is gone already: the lock on the state keeps two apart
 
     def watch() -> None:

@@ -45,10 +45,17 @@ class Work:
     dependencies: Mapping[str, str]  # path -> hash, as dvc.lock has it
     environment: Mapping[str, str]
     stamps: Mapping[str, tuple[int, ...]]  # size, times and inode of every file of the dependencies: no part of it
+    defaults: Mapping[str, str] = field(default_factory=dict)  # what null stands for
 
     @cached_property
     def fingerprint(self) -> str:
-        content = [self.stage, dict(self.parameters), dict(self.dependencies), dict(self.environment)]
+        content = [
+            self.stage,
+            dict(self.parameters),
+            dict(self.dependencies),
+            dict(self.environment),
+            dict(self.defaults),
+        ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
@@ -73,7 +80,16 @@ def work(stage: str, params: Params, inputs: Sequence[Path] = (), contents: Mapp
         for name, value in values.items()
         if name not in operational and (keys is None or any(_is_within(name, key) for key in keys))
     }
-    return Work(stage, named, dependencies, environment(), _stamps(dependencies))
+    return Work(stage, named, dependencies, environment(), _stamps(dependencies), _defaults(params))
+
+
+def _defaults(params: Params) -> dict[str, str]:
+    """What null stands for: it is in the catalogue, which is no dependency."""
+    return {
+        "optimizer.momentum": str(params.optimizer.effective_momentum),
+        "data.image_size": str(params.data.resolved_image_size),
+        "data.channels": str(params.data.resolved_channels),
+    }
 
 
 def what_changed(done: Work) -> list[str]:
@@ -170,9 +186,10 @@ class State:
     def finish(self, outputs: Mapping[str, str]) -> None:
         """Note that the outputs (path -> hash) are in their places: until dvc.lock has them, the state is kept.
 
-        A stage that was started by hand, not by DVC, ends here: nothing will come into dvc.lock.
+        A stage that was started by hand, not by DVC, ends here: nothing will come into dvc.lock; and so does one of a
+        temporary experiment, whose dvc.lock goes with its folder.
         """
-        if "DVC_STAGE" in os.environ:
+        if "DVC_STAGE" in os.environ and Path.cwd() == paths.root():
             self._outputs = dict(outputs)
             self.write()
         else:
@@ -215,7 +232,11 @@ def held(of: Work) -> Iterator[State]:
 def _locked(folder: Path, waiting: str) -> Iterator[None]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / _LOCK, "a+b") as stream:
+        try:
+            stream = open(folder / _LOCK, "a+b")  # noqa: SIM115
+        except FileNotFoundError:
+            continue  # whoever deletes the folder was in between
+        with stream:
             if not _try_lock(stream):
                 stream.seek(0)
                 print(waiting.format(process=stream.read().decode() or "?"), file=sys.stderr, flush=True)
@@ -305,24 +326,26 @@ def sweep_landed(lock: Mapping[str, Any] | None = None, without: Path | None = N
             continue
         lock = _read_lock() if lock is None else lock
         if _has_landed(record, lock):
-            delete(folder)
+            delete(folder, record)
 
 
 def _all() -> list[Path]:
     return sorted(folder for folder in states_folder().glob("*/*") if folder.is_dir())
 
 
-def delete(folder: Path) -> bool:
-    """Delete a state unless a process holds it; returns whether it is gone."""
+def delete(folder: Path, record: Mapping[str, Any] | None = None) -> bool:
+    """Delete a state unless a process holds it, or its record is not the given one any more; whether it is gone."""
     try:
         stream = open(folder / _LOCK, "a+b")  # noqa: SIM115
     except FileNotFoundError:
         return True
     with stream:
-        if not _try_lock(stream):
+        if not _try_lock(stream) or not _is_there(folder / _LOCK, stream):
             return False
-        shutil.rmtree(folder)
-    return True
+        if record is not None and _read(folder) != record:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)  # a process may just be making its lock there
+    return not folder.exists()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pipeline.errors import Mistake
 Order = TypeVar("Order")
 Answer = TypeVar("Answer")
 
-_FAREWELL_SECONDS = 3.0  # for an interrupted order to end its records; then the process is killed
+_FAREWELL_SECONDS = 3.0  # longer than a fit takes to leave; then the process is killed
 
 
 class WorkerLostError(Exception):

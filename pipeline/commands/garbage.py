@@ -6,7 +6,6 @@ that belong to it: the stage would go on from there.
 """
 
 import fcntl
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -94,16 +93,18 @@ def _why(found: state.Kept) -> str:
         return "a state that cannot be read"
     if found.has_landed:
         return "its result is in dvc.lock"
-    return "its stage goes on with a newer one, or begins anew"
+    return "a result of its stage that a newer one has replaced" if found.outputs else "work that was interrupted"
 
 
 def _to_go_on_with(states: list[state.Kept]) -> set[Path]:
-    """The newest state of each stage whose result is not in dvc.lock."""
-    newest: dict[str, state.Kept] = {}
+    """All unfinished states, whose work goes on once its values are put back; and the newest of each stage's finished
+    ones that dvc.lock does not have."""
+    unfinished = {found.folder for found in states if found.run_key is not None and found.outputs is None}
+    newest: dict[str, Path] = {}
     for found in sorted(states, key=lambda found: found.modified):
-        if found.run_key is not None and not found.has_landed:
-            newest[found.stage] = found
-    return {found.folder for found in newest.values()}
+        if found.run_key is not None and found.outputs is not None and not found.has_landed:
+            newest[found.stage] = found.folder
+    return unfinished | set(newest.values())
 
 
 def _drop(folder: Path) -> bool:
@@ -137,9 +138,9 @@ def _caches(everything: bool) -> Iterator[Item]:
     if diverged.is_dir():
         yield Item(diverged, "weights from before a training diverged", partial(_remove, diverged))
     data = load().data
-    own = hashlib.sha256(repr((data.source, data.path)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    for file in sorted((paths.state() / "source").glob("*.json")):
-        if file.stem not in (own, "last"):
+    own = paths.hashes_of_source(data.source, data.path)
+    for file in sorted(paths.source_memory().glob("*.json")):
+        if file != own and file.stem != "last":
             yield Item(file, "hashes of another source than data.path", partial(_remove, file))
 
 

@@ -198,7 +198,7 @@ class Delivery:
         return int((self.folder / spool.EVENTS).stat().st_mtime * 1000)
 
     def _note(self, **changes: Any) -> None:
-        noted = replace(self._progress, **changes)
+        noted = replace(self._progress, target=self._connection.target.fingerprint, **changes)
         if noted != self._progress:
             self._progress = noted
             self._connection.steps_forward += 1

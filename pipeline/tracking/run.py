@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MEASURED = "measured/"  # what a metric's name begins with when it measures the machine: it is never compared
-_INTERRUPTED_WAIT_SECONDS = 3.0  # at Ctrl-C the user wants the terminal back; the sender goes on by itself
+_INTERRUPTED_WAIT_SECONDS = 1.5  # at Ctrl-C the user wants the terminal back; the sender goes on by itself
 _LOG_BYTES = 1 << 20  # beyond which the log is begun anew
 _KEPT = "the runs are kept in .retrace/runs; the next stage or `retrace sync` sends them"
 _WITH_MODEL = ("train",)  # stages whose sender imports torch ahead of time, while the stage works
@@ -74,11 +74,6 @@ class Run:
         self._session = session
         self._writer = writer
         self._source_tags = source_tags
-
-    @property
-    def differences(self) -> int:
-        """How many points had another value when they were replayed: 0 unless determinism was lost."""
-        return self._writer.differences
 
     def flush(self) -> None:
         """Bring what was recorded to the disk, now: before what must not be ahead of it, such as a checkpoint."""
@@ -161,6 +156,8 @@ def open_run(
 @contextmanager
 def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Path], name: str | None) -> Iterator[Run]:
     key = kept.run_key
+    if kept.is_resumed:
+        print(f"{stage}: takes up what an interrupted run of the same work has left", flush=True)
     interrupted = False
     sender = Sender(key, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
@@ -332,16 +329,16 @@ class Sender:
                 return
             self._process.kill()  # it overran its own limit: it must not outlive the stage
             self._process.wait()
-            status = Outcome.LEFT
-        if status != Outcome.SENT:
+            status = SenderStatus.LEFT
+        if status != SenderStatus.SENT:
             print(f"tracking: {self._explain(status)}", file=sys.stderr)
 
     def _explain(self, status: int) -> str:
-        if status == Outcome.LEFT:
+        if status == SenderStatus.LEFT:
             return f"{self._target.shown} has not taken everything; {_KEPT} (reasons in {log_file()})"
-        if status == Outcome.REFUSED:
+        if status == SenderStatus.REFUSED:
             return f"{self._target.shown} refused a run; see {log_file()}; {_KEPT}"
-        if status == Outcome.NO_MLFLOW:
+        if status == SenderStatus.NO_MLFLOW:
             return (
                 f"mlflow cannot be imported here; the runs are kept in {runs_folder()}; where it can,"
                 " `retrace sync FOLDER` sends them, with FOLDER this project's or a copy of it"
@@ -349,7 +346,7 @@ class Sender:
         return f"the sender failed (status {status}); see {log_file()}; {_KEPT}"
 
 
-class Outcome:
+class SenderStatus:
     """Exit statuses of the sender."""
 
     SENT = 0

@@ -25,13 +25,13 @@ from pipeline.tracking.courier import (
 )
 from pipeline.tracking.delivery import is_sent, is_settled, start_of
 from pipeline.tracking.destination import Destination
-from pipeline.tracking.run import Outcome
+from pipeline.tracking.run import SenderStatus
 
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
 def main() -> int:
-    """Follow the orders on standard input until it ends; returns an Outcome."""
+    """Follow the orders on standard input until it ends; returns a SenderStatus."""
     gc.disable()  # mlflow's import makes a million lasting objects; looking through them costs 0.6 s
     orders = json.loads(sys.stdin.buffer.readline())
     closing, finished = threading.Event(), threading.Event()
@@ -51,7 +51,7 @@ def _watch(drain_seconds: float, closing: threading.Event, finished: threading.E
     closing.set()
     if not finished.wait(drain_seconds):
         log("drain_seconds have passed; the rest is left for the next stage")
-        os._exit(Outcome.LEFT)
+        os._exit(SenderStatus.LEFT)
 
 
 def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, closing: threading.Event) -> int:
@@ -72,7 +72,7 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
             answered, complete, pause = True, set(left) <= others, FIRST_PAUSE_SECONDS
         except NoMlflow as error:
             log(f"mlflow cannot be imported: {error}")
-            return Outcome.NO_MLFLOW
+            return SenderStatus.NO_MLFLOW
         except Unanswered as error:
             log(str(error))
             answered, complete, retry_after = False, False, error.retry_after
@@ -86,9 +86,9 @@ def _follow(courier: Courier, runs: Path, session: str, preload_model: bool, clo
             continue
         if last:
             if complete:
-                return Outcome.REFUSED if courier.refused else Outcome.SENT
+                return SenderStatus.REFUSED if courier.refused else SenderStatus.SENT
             if in_vain >= LAST_ATTEMPTS:
-                return Outcome.LEFT
+                return SenderStatus.LEFT
             time.sleep(FIRST_PAUSE_SECONDS * in_vain)
             continue
         if not gc.isenabled() and answered:

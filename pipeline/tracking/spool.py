@@ -63,6 +63,7 @@ class Writer:
         self._descriptor = os.open(folder / EVENTS, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         _lock(self._descriptor, folder)
         self._end_torn_tail()
+        self._is_torn = False  # whether a full disk took a part of the last record
         self.continues = False  # whether a start record is there: what follows then goes on with that run
         self._replayed: dict[str, dict[int, float]] = {}  # metric -> step -> value: what was there at the opening
         self.differences = 0  # points that had another value when they were replayed, this time or an earlier one
@@ -71,7 +72,7 @@ class Writer:
         self._read_back()
         if made:  # the names are to outlive a power cut as the records do
             for place in (folder, folder.parent):
-                _sync_folder(place)
+                paths.sync_folder(place)
         self._dirty = threading.Event()
         self._closing = threading.Event()
         self._syncer = threading.Thread(target=self._sync_at_intervals, name="spool-fsync", daemon=True)
@@ -80,9 +81,13 @@ class Writer:
     def append(self, record: Mapping[str, Any]) -> None:
         """Add one record: microseconds. Raises OSError when the disk is full."""
         line = json.dumps(record, separators=(",", ":"), default=str).encode() + b"\n"
+        if self._is_torn:
+            line = b"\n" + line
         written = os.write(self._descriptor, line)
         while written < len(line):  # a nearly full disk takes a part; the next attempt says why
+            self._is_torn = True
             written += os.write(self._descriptor, line[written:])
+        self._is_torn = False
         self._dirty.set()
 
     def append_metrics(self, values: Mapping[str, float], step: int, measured: bool) -> None:
@@ -206,14 +211,6 @@ def _lock(descriptor: int, folder: Path) -> None:
             time.sleep(0.01)
     print(f"tracking: another process still writes {folder}; waiting for its end", file=sys.stderr)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)

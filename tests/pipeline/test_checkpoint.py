@@ -5,6 +5,7 @@ import pickle
 import resource
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.classifier import Classifier
 from pipeline import checkpoint as module
+from pipeline.callbacks import Epoch
 from pipeline.checkpoint import Checkpoints, Stopping
 from pipeline.fit import TrainingData, fit
 from pipeline.state import Work
@@ -53,6 +56,19 @@ def points(run_folder) -> list[tuple[str, int, float]]:
     return sorted(found)
 
 
+def trained_batches(monkeypatch) -> list[tuple[int, int]]:
+    """Where each batch that is trained from now on is noted: epoch, batch."""
+    trained: list[tuple[int, int]] = []
+    step = Classifier.training_step
+
+    def noted(self, batch, batch_index):
+        trained.append((self.current_epoch, batch_index))
+        return step(self, batch, batch_index)
+
+    monkeypatch.setattr(Classifier, "training_step", noted)
+    return trained
+
+
 CONFIGURATIONS = {
     "convnet, dropout, augmentation": {
         "regularization": {"dropout": 0.5},
@@ -89,6 +105,7 @@ def test_stopped_at_every_save_point_it_ends_in_the_same_bits(data, small_params
             raise Killed
 
     monkeypatch.setattr(Checkpoints, "save_checkpoint", save_and_die)
+    trained = trained_batches(monkeypatch)
     while True:
         state = Checkpoints(tmp_path / "state", "a fit")
         with recorded(tmp_path / "resumed") as run, suppress(Killed):
@@ -97,6 +114,7 @@ def test_stopped_at_every_save_point_it_ends_in_the_same_bits(data, small_params
     assert {file.split("-")[1].split(".")[0] for file in saves} >= {"trained", "validated"}
     assert len(saves) > len(whole[1]) * 2
     assert result(fitted) == whole
+    assert trained == sorted(set(trained)), "a batch was trained twice"
     assert sorted(set(points(tmp_path / "resumed"))) == expected
     assert len(list((tmp_path / "state").iterdir())) == module.KEPT
 
@@ -194,9 +212,13 @@ def test_a_full_disk_leaves_what_was_there(state, monkeypatch):
 
 def test_what_a_killed_process_was_writing_is_swept(tmp_path):
     (tmp_path / "state").mkdir()
-    (tmp_path / "state" / ".abc.checkpoint").write_bytes(b"half")
-    Checkpoints(tmp_path / "state", "this fit")
-    assert list((tmp_path / "state").iterdir()) == []
+    state = Checkpoints(tmp_path / "state", "this fit")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = tmp_path / "state" / f".{state.place(7, 'step').name}.abc.{gone.pid}.tmp"
+    left.write_bytes(b"half")
+    saved(state, 7)
+    assert not left.exists()
 
 
 # --- interrupts -------------------------------------------------------------------------------------------------------
@@ -228,8 +250,10 @@ def test_an_interrupt_saves_and_leaves_and_the_next_start_goes_on(
     (file,) = state._folder.iterdir()
     assert file.name.endswith("-step.checkpoint" if when == "train" else "-trained.checkpoint")
     assert int(file.name.split("-")[0]) == (9 if when == "train" else 12)
+    trained = trained_batches(monkeypatch)
     with recorded(tmp_path / "stopped") as run:
         assert result(fit(params, data, run=run, checkpoints=state)) == whole
+    assert trained[0] == ((1, 3) if when == "train" else (2, 0))
     assert points(tmp_path / "stopped") == points(tmp_path / "whole")
 
 
@@ -252,3 +276,20 @@ def test_a_finished_fit_is_taken_as_it_is(data, small_params, state, monkeypatch
     first = result(fit(params, data, checkpoints=state))
     monkeypatch.setattr("models.classifier.Classifier._step", None)
     assert result(fit(params, data, checkpoints=state)) == first
+
+
+def test_a_complete_fit_that_is_taken_up_tells_of_its_epochs(data, small_params, state):
+    told: list[Epoch] = []
+    fitted = fit(small_params(), data, checkpoints=state)
+    fit(small_params(), data, checkpoints=state, on_epoch=told.append)
+    assert tuple(told) == fitted.history
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_not_lost_to_what_else_ends_the_fit(data, small_params, state, number):
+    def prune(epoch: Epoch) -> None:
+        signal.raise_signal(number)
+        raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_params(), data, checkpoints=state, on_epoch=prune)
