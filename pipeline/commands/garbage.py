@@ -167,7 +167,7 @@ def _kept(everything: bool) -> Iterator[str]:
     if held := sorted(found.stage for found in states if found.is_held):
         yield f"kept: what {', '.join(held)} works on now"
     going = set() if everything else _to_go_on_with([found for found in states if not found.is_held])
-    if stages := sorted(folder.parent.name for folder in going):
+    if stages := sorted({folder.parent.name for folder in going}):
         yield f"kept: what {', '.join(stages)} would go on with (--all removes it too)"
     waiting = unsent()
     if waiting:
