@@ -1,7 +1,7 @@
 """`retrace gc`: frees what nobody needs any more in .retrace, and shows what and why.
 
 What a living process holds stays: the state of work that is under way, a spool that is written or sent. So does every
-run that MLflow has not taken whole, and the newest state of each stage whose result is not in dvc.lock, with the runs
+run that MLflow has not taken whole, unfinished work and results that dvc.lock does not have yet, with the runs
 that belong to it: the stage would go on from there.
 """
 

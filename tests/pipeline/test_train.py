@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ from ruamel.yaml import YAML
 
 from models.build import load_model
 from pipeline import paths, train
+from pipeline.data.store import write_split
 from pipeline.errors import Mistake
 from pipeline.fit import TrainingData, fit
+from tests.pipeline.conftest import CLASSES, images_of
 
 ROOT = Path(__file__).parents[2]
 OFFLINE = {"uri": "http://127.0.0.1:9", "drain_seconds": 0.0}
@@ -75,8 +78,15 @@ def test_a_diverged_training_says_what_to_do_and_keeps_the_best_before_it(best, 
 
 
 def test_two_devices_train_what_one_does(best, small_params):
-    """As DVC runs it: the second device is a process that Lightning starts, which must neither write nor track."""
+    """As DVC runs it: the second device is a process that Lightning starts, which must neither write nor track.
+
+    Of 257 validation images, in batches of 256, the second device has none of the last batch.
+    """
     best("{}\n")
+    shutil.rmtree(paths.PREPARED / "validation")
+    images, labels = images_of(257, 1)
+    names = [f"{index}.png" for index in range(257)]
+    write_split(paths.PREPARED / "validation", images, labels, names, CLASSES, ["0" * 64] * 257)
     params = small_params(
         tracking=OFFLINE,
         train={"epochs": 1, "accelerator": "cpu", "devices": 2, "strategy": "ddp"},
