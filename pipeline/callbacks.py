@@ -19,6 +19,8 @@ from models.classifier import StepOutput
 from pipeline import seeding
 from pipeline.tracking.run import Run
 
+_SIGN_OF_LIFE_SECONDS = 30.0  # where there is no terminal, and so no bar
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -394,11 +396,12 @@ def _copied(source: nn.Module | Averaging) -> dict[str, Tensor]:
 
 
 class Progress(Callback):
-    """One bar for the whole fit: Lightning's own draws two for every epoch. Silent where stderr is no terminal."""
+    """One bar for the whole fit: Lightning's own draws two for every epoch. A line now and then without a terminal."""
 
     def __init__(self, recorder: Recorder, epochs: int, batches_per_epoch: int) -> None:
         self._recorder = recorder
         self._epochs = epochs
+        self._said_at = time.monotonic()
         self._bar = tqdm(total=epochs * batches_per_epoch, desc="train", unit="batch", disable=None, mininterval=0.2)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -414,11 +417,14 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = self._recorder.history[-1]
-        self._bar.set_postfix_str(
+        text = (
             f"epoch {epoch.epoch}/{self._epochs}, loss {epoch.train_loss:.4f},"
-            f" validation accuracy {epoch.val_accuracy:.4f}",
-            refresh=False,
+            f" validation accuracy {epoch.val_accuracy:.4f}"
         )
+        self._bar.set_postfix_str(text, refresh=False)
+        if self._bar.disable and time.monotonic() - self._said_at >= _SIGN_OF_LIFE_SECONDS:
+            self._said_at = time.monotonic()
+            print(f"train: {text}", flush=True)
 
     def close(self) -> None:
         """Leave the bar as it stands and give the line back."""

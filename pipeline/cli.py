@@ -122,7 +122,8 @@ def _one_output(parser: argparse.ArgumentParser) -> None:
 
 def _last_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_count, default=20, help="how many at most (default: 20)")
-    parser.add_argument("--stage", help="of this stage alone; `trial` shows those of searches")
+    stages = ("source", "prepare", "augment", "search", "trial", "train", "evaluate")
+    parser.add_argument("--stage", choices=stages, help="of this stage alone; `trial` shows those of searches")
 
 
 def _number(parser: argparse.ArgumentParser) -> None:

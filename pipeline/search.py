@@ -17,6 +17,7 @@ from pipeline import paths, seeding, stage
 from pipeline.errors import Mistake
 from pipeline.fit import TrainingData, initialised_network
 from pipeline.params import Dimension, Params
+from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
 from pipeline.trials import Outcome, TrialOrder, new_study, run_trial, tell
 from pipeline.workers import WorkerLostError, Workers
@@ -64,9 +65,12 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
                 best = max([*told, *outcomes.values()], key=lambda outcome: outcome.rank)
                 bar.set_postfix_str(f"best validation accuracy {best.val_accuracy:.4f}", refresh=False)
                 bar.update()
+                if bar.disable:  # no terminal: a line a trial shows that it lives
+                    print(f"search: trial {outcome.number} {outcome.state}, {outcome.val_accuracy:.4f}", flush=True)
             for one, order in zip(asked, orders, strict=True):
                 tell(study, one, outcomes[order.number])
                 told.append(outcomes[order.number])
+            refuse_changes(tracked.work)  # rather than after hours
     return told
 
 

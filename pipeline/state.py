@@ -44,7 +44,7 @@ class Work:
     parameters: Mapping[str, Any]  # the values that dvc.yaml names, by dotted path; operational ones never
     dependencies: Mapping[str, str]  # path -> hash, as dvc.lock has it
     environment: Mapping[str, str]
-    stamps: Mapping[str, tuple[int, ...]]  # size, times and inode of every file of the dependencies: no part of it
+    stamps: Mapping[str, tuple[int, ...]]  # size, times and inode of params.yaml and of every file it depends on
     defaults: Mapping[str, str] = field(default_factory=dict)  # what null stands for
 
     @cached_property
@@ -80,7 +80,9 @@ def work(stage: str, params: Params, inputs: Sequence[Path] = (), contents: Mapp
         for name, value in values.items()
         if name not in operational and (keys is None or any(_is_within(name, key) for key in keys))
     }
-    return Work(stage, named, dependencies, environment(), _stamps(dependencies), _defaults(params))
+    return Work(
+        stage, named, dependencies, environment(), _stamps([*dependencies, str(paths.PARAMS)]), _defaults(params)
+    )
 
 
 def _defaults(params: Params) -> dict[str, str]:
@@ -100,11 +102,13 @@ def what_changed(done: Work) -> list[str]:
     lines: list[str] = []
     if not paths.DVC_YAML.is_file():
         return lines  # nobody notes anything
-    now = _stamps(done.dependencies)
+    now = _stamps([*done.dependencies, str(paths.PARAMS)])
     for path, digest in done.dependencies.items():
         of_path = [name for name in {*now, *done.stamps} if name == path or name.startswith(f"{path}/")]
         if any(now.get(name) != done.stamps.get(name) for name in of_path) and _digest(Path(path)) != digest:
             lines.append(f"{path}: changed while {done.stage} ran")
+    if now.get(str(paths.PARAMS)) == done.stamps.get(str(paths.PARAMS)):
+        return lines
     try:
         values = load().flat()
     except (FileNotFoundError, Mistake) as error:
@@ -113,6 +117,18 @@ def what_changed(done: Work) -> list[str]:
         if values.get(name) != value:
             lines.append(f"{paths.PARAMS}: {name}: was {value} when {done.stage} began and is {values.get(name)} now")
     return lines
+
+
+def refuse_changes(done: Work) -> None:
+    """Raises Mistake where what the stage is made from is not there any more: DVC hashes it only when the stage has
+    ended, and would take the new for what was used. Costs a stat a file, so that a stage may ask now and then."""
+    changed = what_changed(done)
+    if changed:
+        raise Mistake(
+            *changed,
+            f"{done.stage}: stopped, since DVC would note its result as made from what is there now; run `dvc repro`"
+            " again: with the old content back it goes on from where it was, with the new it starts anew",
+        )
 
 
 def _digest(path: Path) -> str | None:

@@ -16,7 +16,7 @@ from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
 from pipeline.fit import TrainingData, describe, fit, is_helper
 from pipeline.params import Params, read_mapping
-from pipeline.state import Work, work
+from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
 from pipeline.training_parameters import FILE as PARAMETERS
 from pipeline.training_parameters import training_parameters
@@ -53,7 +53,14 @@ def run(params: Params) -> None:
         return
     with open_run("train", params, inputs, [paths.MODEL], in_force=chosen) as tracked:
         try:
-            fitted = fit(chosen, data, run=tracked, progress=True, checkpoints=_checkpoints(tracked.work))
+            fitted = fit(
+                chosen,
+                data,
+                run=tracked,
+                on_epoch=lambda epoch: refuse_changes(tracked.work),  # rather than after hours
+                progress=True,
+                checkpoints=_checkpoints(tracked.work),
+            )
         except DivergedError as error:
             raise _mistake(error, chosen, data, tracked) from None
         with paths.replacing(paths.MODEL) as (folder,):

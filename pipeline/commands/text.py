@@ -77,7 +77,7 @@ KEY_METRICS = {
     "source": ("source/images",),
     "prepare": ("images/train",),
     "search": ("search/best_val_accuracy",),
-    "trial": ("val/accuracy",),
+    "trial": ("search/val_accuracy", "val/accuracy"),
     "train": ("best/val_accuracy",),
     "evaluate": ("test/accuracy",),
 }

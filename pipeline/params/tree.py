@@ -17,6 +17,7 @@ from pipeline.params.fields import Choice, Section
 from pipeline.params.space import Dimension, has_momentum
 
 _BEFORE_SEARCH = "it is used before the search starts"
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
 _MACHINE = "it describes the machine, not the model"
 _ONE_FAMILY = "results depend on the chosen family alone; compare families with `dvc exp run -S`"
 
@@ -164,11 +165,18 @@ class Evaluate(Settings):
     mistakes: int = setting("worst mistakes shown as pictures", ge=0, le=1000)
 
 
-class Tracking(Settings):
+class Tracking(Section):
     uri: str | None = setting("MLflow server; null: mlflow.db here", operational=True)
     experiment: str = setting("MLflow experiment", operational=True, min_length=1)
     drain_seconds: float = setting("how long a stage waits for MLflow", ge=0, le=86_400, operational=True)
     log_every_steps: int = setting("steps between two points", ge=1, operational=True)
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        scheme, separator, _ = (values.get("uri") or "").partition("://")
+        if separator and scheme.partition("+")[0] not in _SCHEMES:
+            meant = fields.nearest(scheme, _SCHEMES, otherwise=f"; known: {', '.join(_SCHEMES)}")
+            yield "uri", f"unknown scheme {scheme}://{meant}"
 
 
 class Params(Settings):

@@ -192,21 +192,16 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
 
 
 def _refuse_changes(done: state.Work, outputs: Sequence[Path]) -> None:
-    """Raises Mistake where what the stage was made from is not there any more: DVC hashes it only now, and would take
-    the new for what was used."""
-    changed = state.what_changed(done)
-    if not changed:
-        return
-    for path in outputs:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    raise Mistake(
-        *changed,
-        f"{done.stage}: its outputs are not kept, since DVC would note them as made from what is there now; run"
-        " `dvc repro` again: with the old content back it goes on from where it was, with the new it starts anew",
-    )
+    """Raises Mistake where what the stage was made from has changed; its outputs go then."""
+    try:
+        state.refuse_changes(done)
+    except Mistake:
+        for path in outputs:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _work(stage: str, params: Params, inputs: Sequence[Path], contents: Mapping[str, str] | None) -> state.Work:
