@@ -444,7 +444,10 @@ def test_summary_shows_missing_figures_as_a_dash(bare: Path, shipped: Params) ->
 
 
 # Whoever runs the tests in a shell's background ignores Ctrl-C, and all that they start would.
-AS_IN_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+AS_IN_A_TERMINAL = (  # nohup does likewise with SIGHUP
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    " signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+)
 
 
 def test_the_ui_binds_to_this_machine_alone() -> None:
