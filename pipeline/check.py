@@ -1,9 +1,11 @@
 """`retrace check`: what can be said before a run: what is wrong, what will be skipped, how long it will take."""
 
+import json
 import math
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline import params, paths
 from pipeline.data.sources import open_source
@@ -224,6 +226,17 @@ def _duration(seconds: float) -> str:
 
 # --- dvc.yaml ---------------------------------------------------------------------------------------------------------
 
+_DVC_LOCKS = Path(".dvc/tmp/rwlock")
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
 STAGES = ("source", "prepare", "augment", "search", "train", "evaluate")
 
 
@@ -232,6 +245,8 @@ def _pipeline_mistakes() -> list[str]:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
+    if _DVC_LOCKS.is_file() and not _is_json(_DVC_LOCKS):
+        return [f"{_DVC_LOCKS}: half-written by a dvc that was killed, and stops every other; delete it"]
     try:
         with Repo(".") as repo:
             found = {stage.name for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml"}

@@ -150,6 +150,11 @@ def test_check_misses_a_stage_and_the_repository(
     (folder / "dvc.yaml").write_text(text.replace("  train:", "  tran:", 1))
     assert cli.main(["check"]) == ExitStatus.MISTAKE
     assert "dvc.yaml: stage train is missing" in capsys.readouterr().err
+    (folder / ".dvc/tmp").mkdir(exist_ok=True)
+    (folder / ".dvc/tmp/rwlock").write_text("")  # as a dvc leaves it that is killed at the wrong moment
+    assert cli.main(["check"]) == ExitStatus.MISTAKE
+    said = ".dvc/tmp/rwlock: half-written by a dvc that was killed, and stops every other; delete it"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("made", [None, "file", [], ["a/1.png"], ["a/", "b/"]])
