@@ -77,7 +77,7 @@ with _recorded("train", chosen, f"session {first}", "run", {}, {}, work=work, ke
             child.log_metrics({"val/loss": number}, 1)
             if number and kill:
                 os.kill(os.getpid(), signal.SIGKILL)
-print(run.differences)
+print(run._writer.differences)
 """
 
 
@@ -138,7 +138,7 @@ def test_lost_determinism_is_told_and_the_first_value_kept(quick, client, capfd)
     with opened(quick, "k" * 32) as run:
         for step in range(10, 21):
             run.log_metrics({"train/loss": 0.25, "same": 1.0}, step)
-        assert run.differences == 10
+        assert run._writer.differences == 10
         run.flush()
     said = capfd.readouterr().err
     assert "train/loss at step 10 was 0.5 and is 0.25 when replayed" in said
