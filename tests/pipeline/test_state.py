@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline import params, state
+from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.state import held, states_folder, sweep_landed, what_changed, work
+from pipeline.tracking.run import _refuse_changes
 
 DVC_YAML = """
 stages:
@@ -214,6 +216,22 @@ def test_what_has_changed_is_named(project: Path) -> None:
         "models/networks/convnet.py: changed while train ran",
         "params.yaml: optimizer.lr: was 0.1 when train began and is 0.2 now",
     ]
+
+
+@pytest.mark.parametrize("by_dvc", [True, False])
+def test_outputs_of_what_has_changed_go_where_nobody_else_can_have_made_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch, by_dvc: bool
+) -> None:
+    if not by_dvc:
+        monkeypatch.delenv("DVC_STAGE")
+    begun = work("train", params.load())
+    Path("out").mkdir()
+    _refuse_changes(begun, [Path("out")])
+    assert Path("out").is_dir()
+    Path("data/in/a").write_text("other")
+    with pytest.raises(Mistake, match="data/in: changed while train ran"):
+        _refuse_changes(begun, [Path("out")])
+    assert Path("out").is_dir() != by_dvc
 
 
 def test_a_file_that_can_not_be_read_any_more_is_a_change(project: Path) -> None:
