@@ -95,13 +95,6 @@ def settle(done: Sequence[Seen]) -> None:
             kept["waiting"] = [entry for entry in kept.get("waiting", []) if entry["key"] not in keys]
 
 
-def machine() -> str:
-    """This machine, as runs name it."""
-    from pipeline import lineage
-
-    return lineage.machine()
-
-
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
