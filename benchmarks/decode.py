@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.data.decoding import pack
 from pipeline.data.listing import Item, Listing
-from pipeline.data.sources.folder import Folder
+from pipeline.data.sources.folder import Images as Folder
 
 SIZE, CHANNELS = 32, 3
 

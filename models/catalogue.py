@@ -6,7 +6,6 @@ table of losses.py, optimizers.py or schedules.py. It then is valid in params.ya
 searched, and is tested by the conformance suite.
 """
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -191,21 +190,3 @@ class Regularization(Settings):
     l1: float = setting("strength of sum |W|", ge=0, search=(1e-7, 1e-3, "log"))
     l2: float = setting("strength of sum W^2 (SGD's weight decay is twice this)", ge=0, search=(1e-6, 1e-2, "log"))
     dropout: float = setting("share of hidden activations set to zero in training", ge=0, lt=1, search=(0.0, 0.7))
-
-
-# --- data sources -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where images come from; the size and channels that `null` stands for in params.yaml."""
-
-    needs_path: bool
-    image_size: int
-    channels: int
-
-
-SOURCES: dict[str, Source] = {
-    "digits": Source(needs_path=False, image_size=8, channels=1),
-    "folder": Source(needs_path=True, image_size=32, channels=3),
-}

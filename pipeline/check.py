@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import params, paths
+from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import TEST, VALIDATION
 from pipeline.errors import Mistake
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
@@ -96,7 +96,7 @@ class Images:
 
 def count_images(chosen: Params) -> Images:
     """List the source's files without opening them. Raises Mistake where it cannot be a data set."""
-    scan = open_source(chosen.data.source, chosen.data.path, paths.root()).scan()
+    scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
     given = Counter(found.split for found in scan.found)
     return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes))
 

@@ -19,8 +19,8 @@ from pipeline.data import listing as listings
 from pipeline.data import store
 from pipeline.data.decoding import Packed, pack
 from pipeline.data.listing import Listing
+from pipeline.data.raw.base import SPLITS, TEST
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import SPLITS, TEST
 from pipeline.data.split import Fractions, assign
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
@@ -167,7 +167,7 @@ def run(params: Params) -> None:
     size, channels = params.data.resolved_image_size, params.data.resolved_channels
     if listing.source != params.data.source:
         raise Mistake(f"{paths.SOURCE}: lists {listing.source}, but data.source is {params.data.source}; `dvc repro`")
-    source = open_source(params.data.source, params.data.path, paths.root())
+    source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (
         open_run("prepare", params, inputs=[paths.SOURCE], outputs=[paths.PREPARED, paths.TEST]) as tracked,

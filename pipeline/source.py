@@ -8,16 +8,15 @@ import hashlib
 import json
 import sys
 import time
-from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths, reuse
 from pipeline.data.listing import Item, Listing
+from pipeline.data.raw.base import Found, Scan, Source
 from pipeline.data.sources import open_source
-from pipeline.data.sources.base import Found, Scan, Source
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
@@ -38,39 +37,42 @@ def listed(kind: str, source: Source, scan: Scan, known: Mapping[str, list[Any]]
     known: the remembered hashes of an earlier run. A file is read unless its stamp is as remembered.
     Raises OSError for a file that is there and cannot be read, Mistake for one that has gone since the scan.
     """
+    start = time.time_ns()  # before the first read: a file that is written while we read is younger
+    fresh = {
+        found.path: found
+        for found in scan.found
+        if found.problem is None and tuple(known.get(found.path, ())[:4]) != found.stamp
+    }
+    read: dict[str, tuple[int, str]] = {}
+    try:
+        for path, content in _with_progress(source.contents(fresh), len(fresh)):
+            read[path] = (len(content), hashlib.sha256(content).hexdigest())
+    except FileNotFoundError as error:
+        name = shown(str(error.filename or ""))
+        raise Mistake(f"{source.place}: {name}: gone while it was listed; run again") from None
     remembered: dict[str, Any] = {}
     items = []
-    for found in _with_progress(scan.found, known):
-        entry = known.get(found.path)
-        if found.problem is not None:
-            items.append(Item(found.path, 0, None, found.label, found.split, found.problem))
-            continue
-        if entry is not None and tuple(entry[:4]) == found.stamp:
-            size, digest = found.stamp.size, entry[4]
-            remembered[found.path] = entry
-        else:
-            start = time.time_ns()
-            try:
-                content = source.read(found.path)
-            except FileNotFoundError:
-                raise Mistake(f"{source.place}: {shown(found.path)}: gone while it was listed; run again") from None
-            size, digest = len(content), hashlib.sha256(content).hexdigest()
+    for found in scan.found:
+        size, digest = 0, None
+        if found.path in read:
+            size, digest = read[found.path]
             if size == found.stamp.size and not _is_racy(found, start):
                 remembered[found.path] = [*found.stamp, digest]
-        items.append(Item(found.path, size, digest, found.label, found.split))
-    return Listing(kind, scan.classes, tuple(items), scan.ignored), remembered
+        elif found.problem is None:
+            size, digest = found.stamp.size, known[found.path][4]
+            remembered[found.path] = known[found.path]
+        items.append(Item(found.path, size, digest, *found[2:]))
+    return Listing(kind, scan.classes, tuple(items), scan.ignored, scan.targets), remembered
 
 
 def _is_racy(found: Found, at_ns: int) -> bool:
     return max(found.stamp.ctime_ns, found.stamp.mtime_ns) > at_ns - _RACY_NS
 
 
-def _with_progress(found: tuple[Found, ...], known: Mapping[str, list[Any]]) -> Any:
-    if len(known) >= len(found):
-        return found  # little to read: no bar
+def _with_progress(contents: Iterator[tuple[str, bytes]], count: int) -> Iterable[tuple[str, bytes]]:
     from tqdm import tqdm
 
-    return tqdm(found, desc="source: hashing", unit=" files", file=sys.stderr, mininterval=0.2)
+    return tqdm(contents, desc="source: hashing", total=count, unit=" files", file=sys.stderr, mininterval=0.2)
 
 
 # --- what is remembered between runs ----------------------------------------------------------------------------------
@@ -87,19 +89,6 @@ def _load(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _digest_of_scan(scan: Scan) -> str:
-    """A hash of every name and stamp: equal only when nothing was touched."""
-    digest = hashlib.sha256()
-    numbers: array[int] = array("q")
-    for found in scan.found:
-        numbers.extend(found.stamp)
-    digest.update(numbers.tobytes())
-    names = ["\0".join((found.path, found.label, found.split or "", found.problem or "")) for found in scan.found]
-    digest.update("\0\0".join(names).encode("utf-8", "surrogatepass"))
-    digest.update(repr((scan.classes, scan.ignored)).encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _digest_of_params() -> str:
@@ -126,17 +115,21 @@ def _is_as_left() -> bool:
     try:
         if not last or last["params"] != _digest_of_params():
             return False
-        scan = open_source(last["kind"], last["path"], paths.root()).scan()
-        if last["scan"] != _digest_of_scan(scan) or last["source"] != _digest_of_file(paths.SOURCE):
+        source = open_source(last["kind"], last["path"], paths.root(), last["settings"])
+        if last["stamp"] != source.stamp().hex() or last["source"] != _digest_of_file(paths.SOURCE):
             return False
     except (Mistake, OSError, KeyError, TypeError):
         return False  # the full way tells what is wrong
-    _say(len(scan.found), scan.classes, "unchanged")
+    _say(last["images"], last["classes"], "unchanged")
     return True
 
 
-def _remember(kind: str, path: str | None, scan: Scan, remembered: Mapping[str, Any], changed: bool) -> None:
-    """Keep hashes for the next run; and, where every file's stamp can be trusted, what a run without changes sees."""
+def _remember(params: "Params", stamp: bytes, scan: Scan, remembered: Mapping[str, Any], changed: bool) -> None:
+    """Keep hashes for the next run; and, where every file's stamp can be trusted, what a run without changes sees.
+
+    stamp: the source's, taken before the scan.
+    """
+    kind, path = params.data.source, params.data.path
     if changed:
         paths.write_atomically(paths.hashes_of_source(kind, path), json.dumps(remembered).encode("ascii"))
     if len(remembered) == sum(found.problem is None for found in scan.found):
@@ -144,8 +137,11 @@ def _remember(kind: str, path: str | None, scan: Scan, remembered: Mapping[str, 
             "params": _digest_of_params(),
             "kind": kind,
             "path": path,
-            "scan": _digest_of_scan(scan),
+            "settings": params.data.settings.model_dump(),
+            "stamp": stamp.hex(),
             "source": _digest_of_file(paths.SOURCE),
+            "images": len(scan.found),
+            "classes": len(scan.classes),
         }
         paths.write_atomically(_memory() / "last.json", json.dumps(last).encode("ascii"))
 
@@ -155,7 +151,8 @@ def _remember(kind: str, path: str | None, scan: Scan, remembered: Mapping[str, 
 
 def run(params: "Params") -> None:
     kind, path = params.data.source, params.data.path
-    source = open_source(kind, path, paths.root())
+    source = open_source(kind, path, paths.root(), params.data.settings.model_dump())
+    stamp = source.stamp()
     scan = source.scan()
     known = _load(paths.hashes_of_source(kind, path))
     listing, remembered = listed(kind, source, scan, known)
@@ -165,8 +162,8 @@ def run(params: "Params") -> None:
         state = "listed"
     else:
         state = "unchanged"
-    _remember(kind, path, scan, remembered, changed=remembered != known)
-    _say(len(listing.items), listing.classes, state)
+    _remember(params, stamp, scan, remembered, changed=remembered != known)
+    _say(len(listing.items), len(listing.classes), state)
 
 
 def _write(params: "Params", listing: Listing, content: bytes) -> None:
@@ -184,8 +181,9 @@ def _write(params: "Params", listing: Listing, content: bytes) -> None:
         tracked.log_metrics({f"source/{name}": float(count) for name, count in counts.items()}, step=0)
 
 
-def _say(images: int, classes: tuple[str, ...], state: str) -> None:
-    print(f"source: {images} images of {len(classes)} classes, {state}", flush=True)
+def _say(images: int, classes: int, state: str) -> None:
+    of = f" of {classes} classes" if classes else ""
+    print(f"source: {images} images{of}, {state}", flush=True)
 
 
 def _ended_by(error: BaseException) -> int:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from models import catalogue
 from pipeline import params
+from pipeline.params.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("source", "prepare", "augment", "search", "train", "evaluate")
@@ -66,8 +68,14 @@ NO_DEPENDENCY = (
     "pipeline.capture", "pipeline.redaction", "pipeline.reuse",
 )  # fmt: skip
 
-# Modules found by the name in params.yaml: only the one that is chosen counts, so that adding one makes nothing stale.
-BY_NAME = {"models.build": "models/networks/${model.name}.py"}
+# Who finds modules by the name in params.yaml: only the chosen one counts, so that adding one makes nothing stale.
+BY_NAME = {
+    "models.build": ("models/networks/${model.name}.py", [f"models.networks.{name}" for name in catalogue.NETWORKS]),
+    "pipeline.data.sources": (
+        "pipeline/data/sources/${data.source}.py",
+        [f"pipeline.data.sources.{name}" for name in SOURCES],
+    ),
+}
 
 
 # --- what imports what ------------------------------------------------------------------------------------------------
@@ -133,6 +141,8 @@ def reached(module: str, without: tuple[str, ...] = ()) -> frozenset[str]:
         if name not in found and not _within(name, without):
             found.add(name)
             waiting += uses(name)
+            for family in BY_NAME[name][1] if name in BY_NAME else []:  # what any of them needs, but none of them
+                waiting += uses(family)
             waiting += [package for package in _packages_of(name) if _has_code(package)]  # Python runs them too
     return frozenset(found)
 
@@ -237,7 +247,7 @@ def code_dependencies(stage: str) -> set[str]:
                 for other in folder.iterdir()
                 if other.is_file() and other.suffix not in (".py", ".pyc")
             }
-    return files | {template for name, template in BY_NAME.items() if name in found} | {"constraints.txt"}
+    return files | {template for name, (template, _) in BY_NAME.items() if name in found} | {"constraints.txt"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -270,7 +280,7 @@ def _in_params(stage: str) -> list[str]:
 
 def _tracks(stage: str, path: tuple[str, ...]) -> bool:
     """Whether a stage goes stale when the value at `path` changes, its family being the chosen one."""
-    keys = [re.sub(r"\$\{(\w+)\.name\}", path[1], key) if len(path) == 3 else key for key in _in_params(stage)]
+    keys = [re.sub(r"\$\{\w+\.\w+\}", path[1], key) if len(path) == 3 else key for key in _in_params(stage)]
     return any(path[: len(key.split("."))] == tuple(key.split(".")) for key in keys)
 
 
@@ -289,6 +299,7 @@ READS = {
 def test_a_stage_tracks_the_values_it_reads_and_no_operational_one(stage: str) -> None:
     for path, field in params.leaves():
         read = any(path[: len(key.split("."))] == tuple(key.split(".")) for key in READS[stage])
+        read |= stage == "source" and path[0] == "data" and len(path) == 3  # how its kind lists
         expected = read and not params.is_operational(field)
         assert _tracks(stage, path) == expected, (
             f"dvc.yaml, stage {stage}: {'add' if expected else 'remove'} the parameter {'.'.join(path)}"

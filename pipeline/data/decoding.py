@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.images import Unreadable
 from pipeline.data.listing import Listing
-from pipeline.data.sources.base import Source
+from pipeline.data.raw.base import Source
 from pipeline.data.store import rows_a_block, write_header
 from pipeline.machine import usable_cores
 

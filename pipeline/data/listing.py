@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.errors import Mistake
 
@@ -13,9 +13,12 @@ class Item(NamedTuple):
     path: str  # relative to the source; undecodable bytes as os.fsdecode gives them (JSON escapes keep them)
     size: int
     sha256: str | None  # None where it could not be read; `problem` says why
-    label: str
+    label: str | None  # None where the source has targets only
     split: str | None  # where the source itself says which
     problem: str | None = None
+    group: str | None = None
+    target: tuple[float, ...] | None = None
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the file's image
 
 
 class Listing(NamedTuple):
@@ -23,6 +26,7 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     items: tuple[Item, ...]
     ignored: tuple[tuple[str, str], ...]  # path, why
+    targets: tuple[str, ...] = ()  # the names of the target's numbers
 
     def to_bytes(self) -> bytes:
         """JSON with one line an image, so that two listings can be compared line by line."""
@@ -30,6 +34,7 @@ class Listing(NamedTuple):
             "{",
             f'"source": {json.dumps(self.source)},',
             f'"classes": {json.dumps(self.classes)},',
+            f'"targets": {json.dumps(self.targets)},',
             f'"ignored": {json.dumps(self.ignored)},',
             f'"columns": {json.dumps(Item._fields)},',
             '"items": [',
@@ -49,10 +54,16 @@ def read(file: Path) -> Listing:
         return Listing(
             source=raw["source"],
             classes=tuple(raw["classes"]),
-            items=tuple(Item(*item) for item in raw["items"]),
+            items=tuple(_item(item) for item in raw["items"]),
             ignored=tuple((path, why) for path, why in raw["ignored"]),
+            targets=tuple(raw["targets"]),
         )
     except FileNotFoundError:
         raise Mistake(f"{file}: not found; `dvc repro source` makes it") from None
     except (ValueError, KeyError, TypeError) as error:
         raise Mistake(f"{file}: damaged ({error}); delete it, then `dvc repro`") from None
+
+
+def _item(values: list[Any]) -> Item:
+    item = Item(*values)
+    return item._replace(target=item.target and tuple(item.target), box=item.box and tuple(item.box))

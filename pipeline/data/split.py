@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import seeding
-from pipeline.data.sources.base import SPLITS, TEST, TRAIN, VALIDATION
+from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
 from pipeline.errors import Mistake
 
 

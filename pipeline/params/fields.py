@@ -4,7 +4,7 @@ import difflib
 import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import Any, ClassVar, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -33,32 +33,44 @@ class Section(Settings):
         return self
 
 
-class Choice(Section):
-    """A section in which `name` switches between families; each family's settings lie beside it."""
+class Switch(Section):
+    """A section in which one key switches between families; each family's settings lie beside it, under its name."""
 
-    name: str
+    switch: ClassVar[str]  # that key
+
+    @property
+    def chosen(self) -> str:
+        """The chosen family's name."""
+        return cast(str, getattr(self, self.switch))
 
     @property
     def settings(self) -> Any:
         """The chosen family's settings: an instance of its catalogue class."""
-        return getattr(self, self.name)
+        return getattr(self, self.chosen)
 
     @classmethod
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        name = values.get("name")
+        name = values.get(cls.switch)
         if name is not None and name in values and values[name] is None:
             keys = ", ".join(families(cls)[name].model_fields) or "{}"
             yield name, f"missing, but it is the chosen family; add `{name}:` with {keys}"
+
+
+class Choice(Switch):
+    """A section in which `name` switches between families."""
+
+    switch: ClassVar[str] = "name"
+    name: str
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
 def families(section: type[BaseModel]) -> dict[str, type[Settings]]:
-    """The families of a section in which `name` switches; empty for other sections."""
-    if not issubclass(section, Choice):
+    """The families of a section in which one key switches; empty for other sections."""
+    if not issubclass(section, Switch):
         return {}
-    found = {name: section_class(field) for name, field in section.model_fields.items() if name != "name"}
+    found = {name: section_class(field) for name, field in section.model_fields.items()}
     return {name: cast(type[Settings], model) for name, model in found.items() if model is not None}
 
 

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from models import catalogue
 from pipeline.params import fields
-from pipeline.params.fields import Choice, Path
+from pipeline.params.fields import Path, Switch
 
 if TYPE_CHECKING:
     from pipeline.params.tree import Params
@@ -31,10 +31,10 @@ class Dimension(BaseModel, frozen=True):
     def meaning_in(self, params: "Params") -> str | None:
         """None where this key has a meaning for the chosen families; otherwise why it has none."""
         section = getattr(params, self.path[0])
-        if not isinstance(section, Choice):
+        if not isinstance(section, Switch):
             return None
-        if self.path[1] in fields.families(type(section)) and self.path[1] != section.name:
-            return f"{self.path[0]}.name is {section.name}"
+        if self.path[1] in fields.families(type(section)) and self.path[1] != section.chosen:
+            return f"{self.path[0]}.{section.switch} is {section.chosen}"
         if self.path == ("optimizer", "momentum") and not has_momentum(params.optimizer.name):
             return f"{params.optimizer.name} has no momentum"
         return None

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import BaseModel, create_model, field_validator
 from pydantic.fields import FieldInfo
@@ -12,8 +12,8 @@ from models import catalogue
 from models.catalogue import Settings, setting
 from pipeline import paths
 from pipeline.errors import Mistake
-from pipeline.params import fields, reading, space
-from pipeline.params.fields import Choice, Section
+from pipeline.params import fields, reading, sources, space
+from pipeline.params.fields import Choice, Section, Switch
 from pipeline.params.space import Dimension, has_momentum
 
 _BEFORE_SEARCH = "it is used before the search starts"
@@ -44,35 +44,10 @@ class _Schedule(Choice):
     warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
 
 
-def _choice(title: str, table: Mapping[str, type[Settings]], base: type[Choice] = Choice) -> type[Choice]:
-    """The section class of a catalogue table. A family that is not chosen may be absent.
-
-    title: the name that it has in this module, by which another process finds it.
-    """
-    members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
-    names: Any = Literal[tuple(table)]
-    return create_model(
-        title, __base__=base, name=(names, setting("which family", unsearchable=_ONE_FAMILY)), **members
-    )
-
-
-if TYPE_CHECKING:
-    ModelSection = Choice
-    LossSection = Choice
-    OptimizerSection = _Optimizer
-    ScheduleSection = _Schedule
-    SourceName = str
-else:
-    ModelSection = _choice("ModelSection", catalogue.NETWORKS)
-    LossSection = _choice("LossSection", catalogue.LOSSES)
-    OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
-    ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
-    SourceName = Literal[tuple(catalogue.SOURCES)]
-
-
-class Data(Section):
-    source: SourceName = setting("where the images come from", unsearchable=_BEFORE_SEARCH)
-    path: str | None = setting("the folder, for source: folder", unsearchable=_BEFORE_SEARCH)
+class _Data(Switch):
+    switch: ClassVar[str] = "source"
+    source: str
+    path: str | None = setting("where they lie", unsearchable=_BEFORE_SEARCH)
     image_size: int | None = setting(
         "pixels a side; null: the source's own", ge=1, le=4096, unsearchable=_BEFORE_SEARCH
     )
@@ -90,12 +65,13 @@ class Data(Section):
 
     @classmethod
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().disagreements(values)
         source = values.get("source")
         if source is not None and "path" in values:
-            needs_path, path = catalogue.SOURCES[source].needs_path, values["path"]
-            if needs_path and not path:
+            use, path = sources.SOURCES[source].path, values["path"]
+            if use == "needed" and not path:
                 yield "path", f"missing; `source: {source}` needs the folder that holds the images"
-            elif not needs_path and path is not None:
+            elif use == "unused" and path is not None:
                 yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or set source: folder"
         if {"validation_fraction", "test_fraction"} <= set(values):
             total = values["validation_fraction"] + values["test_fraction"]
@@ -105,11 +81,37 @@ class Data(Section):
 
     @property
     def resolved_image_size(self) -> int:
-        return self.image_size or catalogue.SOURCES[self.source].image_size
+        return self.image_size or cast(sources.Source, self.settings).image_size
 
     @property
     def resolved_channels(self) -> int:
-        return self.channels or catalogue.SOURCES[self.source].channels
+        return self.channels or cast(sources.Source, self.settings).channels
+
+
+def _choice(
+    title: str, table: Mapping[str, type[Settings]], base: type[Switch], unsearchable: str = _ONE_FAMILY
+) -> type[Switch]:
+    """The section class of a table of families. A family that is not chosen may be absent.
+
+    title: the name that it has in this module, by which another process finds it.
+    """
+    members: dict[str, Any] = {name: (family | None, None) for name, family in table.items()}
+    members[base.switch] = (Literal[tuple(table)], setting("which family", unsearchable=unsearchable))
+    return create_model(title, __base__=base, **members)
+
+
+if TYPE_CHECKING:
+    Data = _Data
+    ModelSection = Choice
+    LossSection = Choice
+    OptimizerSection = _Optimizer
+    ScheduleSection = _Schedule
+else:
+    Data = _choice("Data", sources.SOURCES, _Data, _BEFORE_SEARCH)
+    ModelSection = _choice("ModelSection", catalogue.NETWORKS, Choice)
+    LossSection = _choice("LossSection", catalogue.LOSSES, Choice)
+    OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
+    ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
 
 
 class Augment(Settings):
@@ -234,7 +236,7 @@ def json_schema() -> str:
 def _flat(node: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in node:
         if isinstance(value, BaseModel):
-            if not (isinstance(node, Choice) and name != node.name):
+            if not (isinstance(node, Switch) and name in fields.families(type(node)) and name != node.chosen):
                 yield from _flat(value, f"{prefix}{name}.")
         elif value is not None or name not in fields.families(type(node)):
             yield f"{prefix}{name}", value

@@ -110,7 +110,7 @@ def test_two_runs_give_equal_bytes_whatever_the_processes(recorder: Recorder, mo
     prepare.run(params)
     assert tree(paths.PREPARED, paths.TEST) == first
     items = listing.read(paths.SOURCE)
-    folder = open_source("folder", "raw", Path.cwd())
+    folder = open_source("folder", "raw", Path.cwd(), {})
     three = decoding.pack(items, folder, Path("three.npy"), 8, 3, workers=3).images
     np.testing.assert_array_equal(three, decoding.pack(items, folder, Path("one.npy"), 8, 3, workers=1).images)
 
@@ -257,7 +257,7 @@ def test_a_full_disk_is_a_mistake_and_leaves_nothing(recorder: Recorder) -> None
 def test_a_worker_that_dies_is_told(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     source.run(load())
     items = listing.read(paths.SOURCE)
-    folder = open_source("folder", "raw", Path.cwd())
+    folder = open_source("folder", "raw", Path.cwd(), {})
     stage = os.getpid()
 
     def read(self: object, path: str) -> bytes:
@@ -277,7 +277,7 @@ from pipeline.data import decoding, listing
 from pipeline.data.sources import open_source
 
 decoding._MOST_IMAGES_A_BLOCK = 1
-folder = open_source("folder", "raw", Path.cwd())
+folder = open_source("folder", "raw", Path.cwd(), {})
 plain = type(folder).read
 type(folder).read = lambda self, path: time.sleep(2) or plain(self, path)
 print("started", flush=True)

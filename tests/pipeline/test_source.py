@@ -12,7 +12,7 @@ import pytest
 
 from pipeline import params, paths, source, tracking
 from pipeline.data import listing
-from pipeline.data.sources.folder import Folder
+from pipeline.data.sources.folder import Images as Folder
 from pipeline.errors import Mistake
 from pipeline.params import Params
 
@@ -199,7 +199,7 @@ def test_a_file_that_vanishes_while_it_is_listed(recorder: Recorder, monkeypatch
 
     def scan(self: Folder) -> Any:
         found = plain(self)
-        os.unlink("raw/b/1.png")
+        Path("raw/b/1.png").unlink(missing_ok=True)
         return found
 
     monkeypatch.setattr(Folder, "scan", scan)

@@ -3,11 +3,11 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.data.sources.base import TEST, TRAIN, VALIDATION, Found, Scan, Stamp
+from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Found, Scan, Stamp, digest_of
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
@@ -32,7 +32,7 @@ _NO_IMAGE = frozenset(_NO_IMAGE_NAMES.split())
 _MOST_BYTES = 1 << 30
 
 
-class Folder:
+class Images:
     """Image files below a folder. Symbolic links are followed; links that loop are told from those that do not."""
 
     def __init__(self, path: Path | None) -> None:
@@ -40,6 +40,11 @@ class Folder:
             raise ValueError("a folder source needs its path")
         self._base = path
         self.place = f"data.path: {shown(str(path))}"
+
+    sequential = False
+
+    def stamp(self) -> bytes:
+        return digest_of(self.scan())
 
     def scan(self) -> Scan:
         base = str(self._base)
@@ -84,6 +89,9 @@ class Folder:
             return content
         finally:
             os.close(descriptor)
+
+    def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        return ((path, self.read(path)) for path in paths)
 
     def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
         from pipeline.data.images import decode

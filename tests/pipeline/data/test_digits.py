@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from pipeline.data.sources.digits import Digits
+from pipeline.data.sources.digits import Images as Digits
 
 
 def test_equal_to_what_sklearn_gives() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.data.sources import open_source
-from pipeline.data.sources.folder import Folder
+from pipeline.data.sources.folder import Images as Folder
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
@@ -132,15 +132,15 @@ def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
 
 def test_a_relative_path_is_the_projects(tmp_path: Path) -> None:
     make(tmp_path / "pictures", "a/1.png", "b/1.png")
-    assert len(open_source("folder", "pictures", tmp_path).scan().found) == 2
+    assert len(open_source("folder", "pictures", tmp_path, {}).scan().found) == 2
 
 
 def test_the_home_of_nobody(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match=r"data\.path: ~no-such-user/x: .*; write the whole path in params\.yaml"):
-        open_source("folder", "~no-such-user/x", tmp_path)
+        open_source("folder", "~no-such-user/x", tmp_path, {})
 
 
 def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "pictures", "a/1.png", "b/1.png")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(open_source("folder", "~/pictures", Path("/")).scan().found) == 2
+    assert len(open_source("folder", "~/pictures", Path("/"), {}).scan().found) == 2

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.sources.base import SPLITS
+from pipeline.data.raw.base import SPLITS
 from pipeline.data.split import Fractions, assign
 from pipeline.errors import Mistake
 
