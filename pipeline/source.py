@@ -70,6 +70,8 @@ def _is_racy(found: Found, at_ns: int) -> bool:
 
 
 def _with_progress(contents: Iterator[tuple[str, bytes]], count: int) -> Iterable[tuple[str, bytes]]:
+    if not count:
+        return contents
     from tqdm import tqdm
 
     return tqdm(contents, desc="source: hashing", total=count, unit=" files", file=sys.stderr, mininterval=0.2)

@@ -66,4 +66,4 @@ def read(file: Path) -> Listing:
 
 def _item(values: list[Any]) -> Item:
     item = Item(*values)
-    return item._replace(target=item.target and tuple(item.target), box=item.box and tuple(item.box))
+    return item._replace(target=item.target and tuple(item.target), box=item.box and (*item.box,))
