@@ -1,0 +1,1 @@
+"""What may be wrong with a data set: copies, conflicts, blank and odd images. Pure functions over small descriptors."""
