@@ -17,6 +17,7 @@ CONSTRAINTS = Path("constraints.txt")
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
+SPLITS = Path("data/splits.csv")  # which image is where: for people, no stage reads it
 AUGMENTED = Path("data/augmented")
 BEST = Path("artifacts/search/best.yaml")
 SEARCH = Path("artifacts/search")

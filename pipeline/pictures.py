@@ -114,6 +114,42 @@ def mistakes(wrong: Sequence[Mistaken], names: Sequence[str], *, columns: int = 
     return _png(sheet)
 
 
+@dataclass(frozen=True, eq=False)
+class Exhibit:
+    """Some images side by side, (n, H, W, C) uint8, over lines of text."""
+
+    images: NDArray[np.uint8]
+    lines: tuple[str, ...]
+
+
+def exhibition(sections: Sequence[tuple[str, Sequence[Exhibit]]], *, columns: int = 4) -> bytes:
+    """A PNG of exhibits under the titles of their sections; all of one section have equally many images."""
+    from PIL import Image, ImageDraw
+
+    side, gap, line, font, title_font = 112, 14, 16, _font(11), _font(15)
+    cell = 2 * side + _GAP  # two images, or one and room for its name
+    rows = [-(-len(exhibits) // columns) for _, exhibits in sections]
+    tall = [side + line * max((len(one.lines) for one in exhibits), default=0) + gap for _, exhibits in sections]
+    heights = [_LINE_HEIGHT + gap + count * height for count, height in zip(rows, tall, strict=True)]
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + sum(heights)), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = gap
+    for (title, exhibits), height, whole in zip(sections, tall, heights, strict=True):
+        draw.text((gap, top), title, fill=_INK, font=title_font)
+        for number, exhibit in enumerate(exhibits):
+            row, column = divmod(number, columns)
+            x, y = gap + column * (cell + gap), top + _LINE_HEIGHT + gap // 2 + row * height
+            for place, pixels in enumerate(exhibit.images):
+                tile = _within(pixels, side)
+                left = x + place * (side + _GAP)
+                draw.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=_FRAME)
+                sheet.paste(tile, (left, y))
+            for place, text in enumerate(exhibit.lines):
+                draw.text((x, y + side + 2 + place * line), _fitted(shown(text), font, cell), fill=_INK, font=font)
+        top += whole
+    return _png(sheet)
+
+
 def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
     """One (H, W, C) uint8 image as a PNG of its own size, or smaller where a side is above `largest` pixels."""
     from PIL import Image

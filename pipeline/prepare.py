@@ -8,7 +8,6 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,24 @@ from numpy.typing import NDArray
 from pipeline import paths, stage
 from pipeline.data import listing as listings
 from pipeline.data import store
+from pipeline.data.arrangement import (
+    DROPPED,
+    PLACES,
+    Checked,
+    Prepared,
+    arrange,
+    check,
+    groups_cut,
+    in_folds,
+    settle,
+    split_table,
+)
+from pipeline.data.checks.descriptor import describe
+from pipeline.data.checks.page import page
+from pipeline.data.checks.summary import numbers, sentence, table
 from pipeline.data.decoding import Packed, pack
-from pipeline.data.listing import Listing
-from pipeline.data.raw.base import SPLITS, TEST
+from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
 from pipeline.data.sources import open_source
-from pipeline.data.split import Fractions, assign
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -33,64 +45,11 @@ _SHEET_CLASSES = 40
 _SHEET_IMAGES = 12
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Which of the listed images go where."""
-
-    listing: Listing
-    rows: NDArray[np.int64]  # of the readable images in the listing, and in the packed array
-    splits: NDArray[np.int64]  # of each of those, as an index into SPLITS
-    labels: NDArray[np.int64]  # of each of those, as an index into the classes
-    quarantined: tuple[tuple[str, str], ...]  # path, why
-
-    def of(self, split: str) -> NDArray[np.int64]:
-        """Positions, among the readable images, of those in a split."""
-        return np.flatnonzero(self.splits == SPLITS.index(split))
-
-    def counts(self, split: str) -> list[int]:
-        """Images of each class in a split."""
-        numbers: list[int] = np.bincount(self.labels[self.of(split)], minlength=len(self.listing.classes)).tolist()
-        return numbers
-
-
-def arrange(listing: Listing, bad: Sequence[tuple[int, str]], params: Params) -> Prepared:
-    """Leave out the bad images and split the rest.
-
-    bad: (place in the listing, why). Raises Mistake when they are more than data.max_bad_fraction, naming the first
-    ten, or when a class has too few images left.
-    """
-    reasons = dict(bad)
-    quarantined = tuple((listing.items[index].path, reasons[index]) for index in sorted(reasons))
-    allowed = params.data.max_bad_fraction
-    if len(bad) > allowed * len(listing.items):
-        named = [f"{shown(path)}: {why}" for path, why in quarantined[:_NAMED_BAD_FILES]]
-        if len(bad) > len(named):
-            named.append(f"... and {len(bad) - len(named)} more")
-        raise Mistake(
-            f"{len(bad)} of {len(listing.items)} files cannot be read, more than data.max_bad_fraction ({allowed:g})"
-            " allows; mend or remove them, or raise it:",
-            *named,
-        )
-    rows = np.array([index for index in range(len(listing.items)) if index not in reasons], dtype=np.int64)
-    items = [listing.items[index] for index in rows.tolist()]
-    splits = assign(
-        labels=[item.label for item in items],
-        hashes=[item.sha256 or "" for item in items],
-        names=[item.path for item in items],
-        given=[item.split for item in items],
-        fractions=Fractions(validation=params.data.validation_fraction, test=params.data.test_fraction),
-        seed=params.seed,
-        classes=listing.classes,
-    )
-    number = {label: index for index, label in enumerate(listing.classes)}
-    labels = np.array([number[item.label] for item in items], dtype=np.int64)
-    return Prepared(listing, rows, splits, labels, quarantined)
-
-
-def report(prepared: Prepared, image_size: int, channels: int) -> dict[str, object]:
+def report(prepared: Prepared, checked: Checked, image_size: int, channels: int) -> dict[str, object]:
     """What `dvc metrics` shows (the numbers) and what a person wants to know besides (the lists)."""
     classes = prepared.listing.classes
     counts = {split: prepared.counts(split) for split in SPLITS}
+    dropped = np.flatnonzero(prepared.splits == DROPPED).tolist()
     return {
         "images": {split: sum(counts[split]) for split in SPLITS},
         "files": {
@@ -98,26 +57,24 @@ def report(prepared: Prepared, image_size: int, channels: int) -> dict[str, obje
             "quarantined": len(prepared.quarantined),
             "ignored": len(prepared.listing.ignored),
         },
-        "duplicates": _duplicates(prepared),
+        "split": {
+            "lent": len(prepared.lent),
+            "dropped": int((prepared.splits == DROPPED).sum()),
+            "groups_cut": groups_cut(prepared),
+        },
+        "checks": numbers(checked.examined, checked.findings, checked.leaks),
         "classes": len(classes),
+        "imbalance": round(max(counts[TRAIN]) / max(1, min(counts[TRAIN])), 3),
         "image_size": image_size,
         "channels": channels,
+        "strategy": prepared.strategy,
         "per_class": [
             {"class": label, **{split: counts[split][index] for split in SPLITS}} for index, label in enumerate(classes)
         ],
         "quarantined": [{"path": shown(path), "reason": why} for path, why in prepared.quarantined],
+        "lent": [shown(prepared.images.names[index]) for index in prepared.lent],
+        "dropped": [shown(prepared.images.names[index]) for index in dropped],
         "ignored": [{"path": shown(path), "reason": why} for path, why in prepared.listing.ignored],
-    }
-
-
-def _duplicates(prepared: Prepared) -> dict[str, int]:
-    """Files whose content is in the set already; and test images that are also trained or chosen on."""
-    hashes = [prepared.listing.items[row].sha256 for row in prepared.rows.tolist()]
-    test = set(prepared.of(TEST).tolist())
-    seen = {digest for index, digest in enumerate(hashes) if index not in test}
-    return {
-        "all": len(hashes) - len(set(hashes)),
-        "test_in_others": sum(hashes[index] in seen for index in test),
     }
 
 
@@ -162,6 +119,25 @@ def _write(folder: Path, test_folder: Path, images: NDArray[np.uint8], prepared:
     (folder / "contact_sheet.png").write_bytes(sheet(images, prepared))
 
 
+def described(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The descriptors of packed images (N, H, W, C), block by block."""
+    step = store.rows_a_block(images.shape[1:])
+    parts = [describe(np.asarray(images[start : start + step])) for start in range(0, len(images), step)]
+    return np.concatenate(parts)
+
+
+def _write_checks(folder: Path, images: NDArray[np.uint8], prepared: Prepared, checked: Checked) -> None:
+    names = [shown(prepared.images.names[index]) for index in checked.order.tolist()]
+    splits = [PLACES[place] for place in prepared.splits[checked.order].tolist()]
+    (folder / "findings.csv").write_text(table(checked.findings, names, splits), encoding="utf-8")
+
+    def pixels(chosen: Sequence[int]) -> NDArray[np.uint8]:
+        return np.asarray(images[prepared.rows[checked.order[list(chosen)]]])
+
+    places = [f"{split}: {name}" for name, split in zip(names, splits, strict=True)]
+    (folder / "checks.png").write_bytes(page(checked.leaking, checked.findings, places, pixels))
+
+
 def run(params: Params) -> None:
     listing = listings.read(paths.SOURCE)
     size, channels = params.data.resolved_image_size, params.data.resolved_channels
@@ -170,7 +146,9 @@ def run(params: Params) -> None:
     source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (
-        open_run("prepare", params, inputs=[paths.SOURCE], outputs=[paths.PREPARED, paths.TEST]) as tracked,
+        open_run(
+            "prepare", params, inputs=[paths.SOURCE], outputs=[paths.PREPARED, paths.TEST, paths.SPLITS]
+        ) as tracked,
         paths.replacing(paths.PREPARED, paths.TEST) as (folder, test_folder),
     ):
         everything = folder / ".everything.npy"
@@ -179,14 +157,35 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
-        facts = report(prepared, size, channels)
+        checked = check(prepared, described(packed.images), None, size)
+        prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
+        facts = report(prepared, checked, size, channels)
         _write(folder, test_folder, packed.images, prepared, facts)
+        _write_checks(folder, packed.images, prepared, checked)
         everything.unlink()
         tracked.log_metrics(dict(_metrics(prepared)), step=0)
-        for name in ("report.json", "class_counts.csv", "contact_sheet.png"):
+        for name in ("report.json", "class_counts.csv", "contact_sheet.png", "checks.png", "findings.csv"):
             tracked.log_artifact(folder / name)
+        paths.write_atomically(paths.SPLITS, split_table(prepared).encode("utf-8"))
     parts = ", ".join(f"{sum(prepared.counts(split))} {split}" for split in SPLITS)
     print(f"prepare: {parts}; {len(prepared.quarantined)} quarantined (data/prepared/report.json)")
+    for line in remarks(prepared, checked):
+        print(f"prepare: {line}")
+
+
+def remarks(prepared: Prepared, checked: Checked) -> Iterator[str]:
+    """What a person should know of the splits and the images, a line each."""
+    if prepared.lent:
+        yield (
+            f"{len(prepared.lent)} images of small classes stand in another split than their hash says, so that each"
+            " split has each class; as these classes grow, they may move back (report.json names them)"
+        )
+    if dropped := int((prepared.splits == DROPPED).sum()):
+        yield f"{dropped} copies left out (data.on_leak: drop; data/splits.csv)"
+    if cut := groups_cut(prepared):
+        yield f"{cut} groups lie in several of the given splits; data.split: grouped deals them out whole"
+    tested, validated = (len(prepared.of(split)) for split in (TEST, VALIDATION))
+    yield f"{sentence(checked.examined, checked.findings, checked.leaks, tested, validated)} (data/prepared/checks.png)"
 
 
 def _metrics(prepared: Prepared) -> Iterator[tuple[str, float]]:

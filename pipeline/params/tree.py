@@ -52,6 +52,15 @@ class _Data(Switch):
         "pixels a side; null: the source's own", ge=1, le=4096, unsearchable=_BEFORE_SEARCH
     )
     channels: Literal[1, 3] | None = setting("null: the source's own", unsearchable=_BEFORE_SEARCH)
+    split: Literal["auto", "given", "stratified", "stable", "grouped"] = setting(
+        "how images are dealt out", unsearchable=_BEFORE_SEARCH
+    )
+    folds: int | None = setting(
+        "folds that the images outside test are dealt out into; null: none", ge=2, le=100, unsearchable=_BEFORE_SEARCH
+    )
+    on_leak: Literal["drop", "warn", "fail"] = setting(
+        "what becomes of copies across splits", unsearchable=_BEFORE_SEARCH
+    )
     validation_fraction: float = setting("share held out to choose on", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     test_fraction: float = setting("share sealed for evaluate", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     max_bad_fraction: float = setting("largest share of unreadable files", ge=0, le=1, unsearchable=_BEFORE_SEARCH)

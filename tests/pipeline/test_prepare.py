@@ -51,6 +51,7 @@ def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     monkeypatch.setattr(prepare, "open_run", found.open_run)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     text = text.replace("source: digits", "source: folder").replace("path: null", "path: raw")
+    text = text.replace("split: auto", "split: stratified")
     Path("params.yaml").write_text(text.replace("drain_seconds: 60.0", "drain_seconds: 0.0"), encoding="utf-8")
     for number, label in enumerate(("cat", "dog")):
         for index in range(20):
@@ -99,7 +100,7 @@ def test_every_image_is_in_one_split_with_its_own_pixels_and_label(recorder: Rec
     assert report()["images"] == {"train": 26, "validation": 6, "test": 8}
     assert recorder.metrics["images/test"] == 8
     assert (paths.PREPARED / "class_counts.csv").read_text().splitlines()[1] == "cat,13,3,4"
-    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "test"]
+    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "splits.csv", "test"]
 
 
 def test_two_runs_give_equal_bytes_whatever_the_processes(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +150,7 @@ def test_too_many_bad_files_end_the_stage_and_keep_the_old_outputs(recorder: Rec
     assert lines[-1] == "... and 6 more"
     assert len(lines) == 12
     assert tree(paths.PREPARED, paths.TEST) == before
-    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "test"]
+    assert sorted(path.name for path in Path("data").iterdir()) == ["prepared", "source.json", "splits.csv", "test"]
 
 
 @pytest.mark.parametrize("change", ["content", "gone"])
@@ -191,9 +192,15 @@ def test_strange_names_reach_the_index_as_text(recorder: Recorder) -> None:
 def test_given_splits_and_leaks_between_them(recorder: Recorder) -> None:
     for split in ("train", "test"):
         shutil.copytree("raw", f"given/{split}")
-    both_stages(path="given")
+    both_stages(path="given", split="auto")
     assert report()["images"] == {"train": 34, "validation": 6, "test": 40}
-    assert report()["duplicates"]["test_in_others"] == 40
+    assert report()["strategy"] == "given"
+    assert report()["checks"]["leaks"] == {
+        "test_exact": 40,
+        "test_near": 0,
+        "validation_exact": 0,
+        "validation_near": 0,
+    }
     assert all(name.startswith("test/") for name in open_split(paths.TEST).paths())
 
 

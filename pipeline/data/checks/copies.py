@@ -142,7 +142,7 @@ def _coefficients(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     place = np.arange(SIDE)
     basis = np.cos(np.pi * (2 * place[None, :] + 1) * place[:, None] / (2 * SIDE)).astype(np.float32)
     waves = np.stack([np.outer(basis[u], basis[v]).ravel() for u, v in _frequencies()], axis=1)  # SIDE ** 2, 64
-    flat = thumbnails.reshape(len(thumbnails), -1)
+    flat = thumbnails.reshape(-1, SIDE * SIDE)
     parts = [flat[start : start + _ROWS].astype(np.float32) @ waves for start in range(0, len(flat), _ROWS)]
     return np.concatenate(parts or [np.empty((0, _BITS), np.float32)])
 
