@@ -135,7 +135,7 @@ def _write_checks(folder: Path, images: NDArray[np.uint8], prepared: Prepared, c
         return np.asarray(images[prepared.rows[checked.order[list(chosen)]]])
 
     places = [f"{split}: {name}" for name, split in zip(names, splits, strict=True)]
-    (folder / "checks.png").write_bytes(page(checked.leaking, checked.findings, places, pixels))
+    (folder / "checks.png").write_bytes(page(checked.leaking, checked.leaks.total, checked.findings, places, pixels))
 
 
 def run(params: Params) -> None:

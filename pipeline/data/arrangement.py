@@ -95,7 +95,7 @@ class Checked:
     order: NDArray[np.int64]  # the position, among the readable images, of each of those numbers
     findings: tuple[Finding, ...]
     leaks: Leaks
-    leaking: tuple[Finding, ...]  # some pairs across splits, those of test images first
+    leaking: tuple[Finding, ...]  # some of the pairs across splits, those of test images first
 
 
 def check(
@@ -111,9 +111,11 @@ def check(
     )
     splits = prepared.splits[order]
     leaks = find_leaks(splits, examined.contents, examined.pairs)
-    suspects = [*np.flatnonzero(leaks.tested).tolist(), *np.flatnonzero(leaks.chosen).tolist()]
+    kinds = (leaks.tested_exact, leaks.tested_near, leaks.chosen_exact, leaks.chosen_near)
+    suspects = np.concatenate([np.flatnonzero(kind) for kind in kinds])
+    chosen = np.unique(np.linspace(0, len(suspects) - 1, min(len(suspects), _SHOWN_LEAKS)).astype(np.int64))
     leaking = []
-    for image in suspects[:_SHOWN_LEAKS]:
+    for image in suspects[chosen].tolist():
         other, exact = copied_from(image, splits, examined.contents, examined.pairs)
         leaking.append(Finding("exact copy" if exact else "near copy", image, other))
     return Checked(examined, order, tuple(examined.findings()), leaks, tuple(leaking))
@@ -133,7 +135,7 @@ def settle(prepared: Prepared, checked: Checked, on_leak: str) -> Prepared:
             split, own = (PLACES[int(prepared.splits[index])] for index in (other, one))
             names = prepared.images.names
             lines.append(f"{shown(names[one])} ({own}): {finding.kind} of {shown(names[other])} ({split})")
-        count = int(leaks.tested.sum() + leaks.chosen.sum())
+        count = leaks.total
         raise Mistake(
             f"{count} images have a copy in a split before theirs, and data.on_leak is fail; remove them, or set drop:",
             *lines,

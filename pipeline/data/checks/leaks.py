@@ -19,6 +19,11 @@ class Leaks(NamedTuple):
     chosen_near: NDArray[np.bool_]
     surplus: NDArray[np.bool_]  # N: those without which there would be no leak; never a test image
 
+    @property
+    def total(self) -> int:
+        """Test and validation images with a copy in a split before theirs."""
+        return int(self.tested.sum() + self.chosen.sum())
+
     def __bool__(self) -> bool:
         return bool(self.surplus.any())
 

@@ -13,20 +13,25 @@ _MOST_A_KIND = 24  # pictures or pairs
 Pixels = Callable[[Sequence[int]], NDArray[np.uint8]]  # images by number: (n, H, W, C)
 
 
-def page(leaking: Sequence[Finding], findings: Sequence[Finding], names: Sequence[str], pixels: Pixels) -> bytes:
-    """A PNG; leaking: pairs across splits, which come first. Of many findings of a kind, some, evenly chosen."""
-    sections = [("In two splits: tested or chosen on, and trained on", leaking)]
-    sections += [(title, [one for one in findings if one.kind == kind]) for kind, title in KINDS.items()]
-    shown = []
-    for title, found in sections:
-        if not found:
-            continue
-        chosen = [
-            found[i] for i in np.unique(np.linspace(0, len(found) - 1, min(len(found), _MOST_A_KIND)).astype(int))
-        ]
-        more = f": {len(found)}" if len(found) == len(chosen) else f": {len(found)}, of which {len(chosen)}"
-        shown.append((title + more, [_exhibit(finding, names, pixels) for finding in chosen]))
-    return exhibition(shown or [("Nothing found: no copies, no conflicts, no blank or odd images.", [])])
+def page(
+    leaking: Sequence[Finding], leaks: int, findings: Sequence[Finding], names: Sequence[str], pixels: Pixels
+) -> bytes:
+    """A PNG. leaking: some of the `leaks` pairs across splits, which come first. Of many findings of a kind, some,
+    evenly chosen. names has one entry an image."""
+    sections = [("In two splits: tested or chosen on, and trained on", list(leaking), leaks)]
+    for kind, title in KINDS.items():
+        found = [finding for finding in findings if finding.kind == kind]
+        chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), _MOST_A_KIND)).astype(np.int64))
+        sections.append((title, [found[place] for place in chosen.tolist()], len(found)))
+    drawn = [
+        (
+            f"{title}: {count}" + (f", of which {len(chosen)}" if len(chosen) < count else ""),
+            [_exhibit(finding, names, pixels) for finding in chosen],
+        )
+        for title, chosen, count in sections
+        if chosen
+    ]
+    return exhibition(drawn or [("Nothing found: no copies, no conflicts, no blank or odd images.", [])])
 
 
 def _exhibit(finding: Finding, names: Sequence[str], pixels: Pixels) -> Exhibit:
