@@ -25,8 +25,9 @@ def numbers(examined: Examined, findings: Sequence[Finding], leaks: Leaks) -> di
             "validation_exact": int(leaks.chosen_exact.sum()),
             "validation_near": int(leaks.chosen_near.sum()),
         },
-        "near_threshold": round(examined.near.threshold, 4) if examined.searched else None,
     }
+    if examined.searched:
+        facts["near_threshold"] = round(examined.near.threshold, 4)
     described = unpack(examined.descriptors)
     if len(described.brightness):
         brightness = described.brightness.astype(np.float64)
