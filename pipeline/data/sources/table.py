@@ -5,26 +5,22 @@ The table (CSV, TSV, Parquet) lies in the folder or archive that holds the image
 
 import difflib
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import paths
 from pipeline.data.raw import cells
 from pipeline.data.raw.archive import Archive, is_archive
 from pipeline.data.raw.base import Found, Scan, digest_of
+from pipeline.data.raw.files import ImageFiles
 from pipeline.data.raw.table import SUFFIXES, Rows, read_columns, refuse
 from pipeline.data.raw.tree import Directory
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
-
-class Images:
+class Images(ImageFiles):
     """Image files that a table names. The settings are those of params.yaml (pipeline/params/sources.py)."""
 
     def __init__(
@@ -52,10 +48,6 @@ class Images:
         self._box = _names(box)
         self._group = group
         self._split = split
-
-    @property
-    def sequential(self) -> bool:
-        return self._tree.sequential
 
     def stamp(self) -> bytes:
         return self._tree.stamp() if isinstance(self._tree, Archive) else digest_of(self.scan())
@@ -86,17 +78,6 @@ class Images:
         found.sort(key=lambda item: item.path)
         classes = tuple(sorted(set(known)))
         return Scan(classes, tuple(found), (), tuple(self._targets), self._tree.hashes)
-
-    def read(self, path: str) -> bytes:
-        return self._tree.read(path)
-
-    def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        return self._tree.contents(paths)
-
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
-        from pipeline.data.images import decode
-
-        return lambda content: decode(content, size, channels)
 
     # --- where table and images are -----------------------------------------------------------------------------------
 

@@ -142,7 +142,7 @@ def test_another_process_reads_the_same(source: Source) -> None:
 def test_contents_decode(source: Source) -> None:
     decode = source.decoder(8, 3)
     for _, content in source.contents([found.path for found in source.scan().found[:3]]):
-        assert decode(content).shape == (8, 8, 3)
+        assert decode(content).pixels.shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("kind", [name for name in SOURCES if name not in ("digits", "folder")])
