@@ -36,7 +36,7 @@ _RACY_NS = 2_000_000_000
 class Archive:
     """The members of an archive, under their names in it.
 
-    memory: the folder in which the list of members is kept between runs; None keeps none.
+    memory: the file in which the list of members is kept between runs; None keeps none.
     """
 
     def __init__(self, file: Path, place: str, memory: Path | None = None) -> None:
@@ -130,13 +130,15 @@ class Archive:
         """Members as they come, which needs no list of them."""
         with self._file.open("rb") as file:
             stream = self._stream(file)
-            for entry in tarball.entries(stream):
+            for entry in tarball.entries(stream) if wanted else ():
                 path = cleaned(entry.path)
                 if path in wanted and entry.kind == FILE:
                     wanted.remove(path)
                     if (large := too_large(entry.size)) is not None:  # another archive than was listed
                         raise Damaged(large, path)
                     yield path, stream.read(entry.size)
+                    if not wanted:
+                        return
         if wanted:
             raise FileNotFoundError(2, "not in the archive", min(wanted))
 
@@ -225,25 +227,21 @@ class Archive:
 
     # --- kept between runs --------------------------------------------------------------------------------------------
 
-    def _kept(self) -> Path | None:
-        name = hashlib.sha256(os.fsencode(self._file)).hexdigest()[:16]
-        return self._memory / f"members-{name}.json" if self._memory is not None else None
-
     def _recalled(self, stamp: Stamp) -> list[Entry] | None:
         """The members as listed before; None where the archive or this code is another, or nothing is kept."""
-        kept = self._kept()
+        if self._memory is None:
+            return None
         try:
-            content = json.loads(kept.read_bytes()) if kept is not None else None
-            if content is None or content["key"] != _key(stamp):
+            content = json.loads(self._memory.read_bytes())
+            if content["key"] != _key(stamp):
                 return None
             return [Entry(*row) for row in content["members"]]
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # a cache: what is damaged is made again
             return None
 
     def _keep(self, stamp: Stamp, entries: list[Entry]) -> None:
-        kept = self._kept()
-        if kept is not None:
-            paths.write_atomically(kept, json.dumps({"key": _key(stamp), "members": entries}).encode("ascii"))
+        if self._memory is not None:
+            paths.write_atomically(self._memory, json.dumps({"key": _key(stamp), "members": entries}).encode("ascii"))
 
 
 def is_archive(file: Path) -> bool:

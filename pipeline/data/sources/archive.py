@@ -31,4 +31,4 @@ class Images(ImageFiles):
 
     @cached_property
     def _tree(self) -> Archive:
-        return Archive(self._file, self.place, paths.source_memory())
+        return Archive(self._file, self.place, paths.members_of_archive(self._file))

@@ -88,8 +88,10 @@ class Images(ImageFiles):
         if not self._path.is_file():
             raise Mistake(f"{self.place}: not found; set data.path in params.yaml to the table, or to what it lies in")
         if is_archive(self._path):
-            return Archive(self._path, self.place, paths.source_memory())
-        return Directory(self._path.parent, self.place)
+            return Archive(self._path, self.place, paths.members_of_archive(self._path))
+        return Directory(
+            self._path.resolve().parent, self.place
+        )  # images lie beside the table, not beside a link to it
 
     def _table(self) -> tuple[str, str]:
         """The table's path in the tree, and the folder that data.table.file and .folder begin at."""
@@ -97,7 +99,7 @@ class Images(ImageFiles):
         if itself:
             if self._file is not None:
                 raise Mistake(f"data.table.file: {shown(self._file)}, but data.path is a file itself; set this to null")
-            return self._path.name, ""
+            return self._path.resolve().name, ""
         if self._file is None:
             raise Mistake(f"data.table.file: null, but data.path is no table; name the table in it{self._known()}")
         # as tar and zip make them of a folder: everything in one folder of its name
