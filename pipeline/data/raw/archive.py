@@ -99,7 +99,10 @@ class Archive:
     @cached_property
     def sequential(self) -> bool:
         with self._told():
-            return self._magic()[:6].startswith(tuple(OPENERS))
+            if self._magic().startswith(tuple(OPENERS)):
+                return True
+            _ = self._files  # processes that fork after they have asked this share the list of members
+            return False
 
     def read(self, path: str) -> bytes:
         return next(self.contents((path,)))[1]
@@ -168,7 +171,7 @@ class Archive:
         with self._file.open("rb") as file:
             if magic.startswith(zipped.MAGIC):
                 yield from zipped.entries(file, size)
-            elif self.sequential:
+            elif magic.startswith(tuple(OPENERS)):
                 yield from self._hashed(file, size)
             elif tarball.is_header(magic):
                 yield from tarball.entries(Plain(file))
@@ -201,6 +204,7 @@ class Archive:
         return Unpacked(file, os.fstat(file.fileno()).st_size, magic)
 
     def _magic(self) -> bytes:
+        self._stamp()  # tells what is no file
         with self._file.open("rb") as file:
             magic = file.read(tarball.BLOCK)
         if not magic:

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -54,7 +55,7 @@ def refuse(problems: Sequence[str], remedy: str) -> NoReturn:
 
 
 def _check(names: Sequence[str], place: str, wanted: Mapping[str, str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1 and name in wanted})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1 and name in wanted)
     if twice:
         raise Mistake(*(f"{place}: two columns are called {shown(name)}; rename one of them" for name in twice))
     missing = []

@@ -161,8 +161,9 @@ def test_a_touched_archive_has_another_stamp() -> None:
 
 
 def test_no_archive() -> None:
-    with pytest.raises(Mistake, match=r"not found; set data\.path"):
-        Images(Path("nowhere.zip")).stamp()
+    for look in (Images.stamp, Images.scan, lambda source: source.sequential, lambda source: source.read("a/1.png")):
+        with pytest.raises(Mistake, match=r"not found; set data\.path"):
+            look(Images(Path("nowhere.zip")))
     Path("folder").mkdir()
     with pytest.raises(Mistake, match=r"set data\.source: folder"):
         Images(Path("folder")).scan()
