@@ -50,6 +50,11 @@ def hashes_of_source(kind: str, path: str | None) -> Path:
     return source_memory() / f"{name}.json"
 
 
+def members_of_archive(archive: Path) -> Path:
+    """The remembered members of an archive: to list a compressed tar means to unpack all of it."""
+    return source_memory() / f"members-{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.json"
+
+
 def find_project(start: Path) -> Path | None:
     """The nearest folder at or above `start` that holds a dvc.yaml and a params.yaml."""
     for folder in (start, *start.parents):

@@ -3,21 +3,30 @@
 A kind is added by writing its class here, its line in the table below, and pipeline/data/sources/NAME.py.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from models.catalogue import Settings
+from models.catalogue import Settings, setting
+
+_BEFORE_SEARCH = "it is used before the search starts"
 
 
 class Source(Settings):
     """Where images come from.
 
     path: whether `data.path` must be set, may be (null: the place that the source itself knows), or has no meaning.
+    place: what `data.path` must name, in words.
     image_size, channels: what `null` stands for in params.yaml.
     """
 
     path: ClassVar[Literal["needed", "optional", "unused"]] = "needed"
+    place: ClassVar[str] = "the folder that holds the images"
     own_image_size: ClassVar[int] = 32
     own_channels: ClassVar[int] = 3
+
+    def disagreements(self) -> Iterator[tuple[str, str]]:
+        """(key, what is wrong and its remedy) for each rule that is broken between these keys."""
+        yield from ()
 
     @property
     def image_size(self) -> int:
@@ -40,4 +49,48 @@ class Folder(Source):
     """One sub-folder a class, or train/ [val/] test/ each with one sub-folder a class."""
 
 
-SOURCES: dict[str, type[Source]] = {"digits": Digits, "folder": Folder}
+class Archive(Source):
+    """Class folders in a .zip, .tar, .tar.gz, .tar.xz or .tar.zst, read without unpacking it to disk."""
+
+    place: ClassVar[str] = "the archive that holds the images"
+
+
+def _column(what: str) -> str | None:
+    return setting(what, min_length=1, unsearchable=_BEFORE_SEARCH)  # type: ignore[no-any-return]
+
+
+class Table(Source):
+    """CSV, TSV or Parquet: a row an image, with its path and a label (and a box), or with targets to predict."""
+
+    place: ClassVar[str] = "the table, or the folder or archive that holds table and images"
+
+    file: str | None = _column("the table below data.path; null: data.path itself")
+    folder: str | None = _column("where the rows' paths begin, below data.path; null: where the table lies")
+    image: str = setting("column of paths", min_length=1, unsearchable=_BEFORE_SEARCH)
+    label: str | None = _column("column of classes; null where there are targets")
+    targets: str | None = _column("columns of numbers to predict, with commas between; null where there are labels")
+    box: str | None = _column("columns left, top, right, bottom in pixels, with commas between; null: none")
+    group: str | None = _column("column of what no split may cut: patient, scene; null: none")
+    split: str | None = _column("column that says train, val or test; null: none")
+
+    def disagreements(self) -> Iterator[tuple[str, str]]:
+        if self.label is None and self.targets is None:
+            yield "label", "null, and so is targets; name the column of classes here, or columns of numbers there"
+        if self.label is not None and self.targets is not None:
+            yield "targets", "a row has a label or targets, not both; set label or targets to null"
+        if self.box is not None and self.label is None:
+            yield "box", "a box is of a labelled object; name the column of classes at label, or set box to null"
+        for key, text in (("targets", self.targets), ("box", self.box)):
+            names = columns(text)
+            if "" in names or len(set(names)) != len(names):
+                yield key, f"{text!r} names a column twice, or none; write names with commas between"
+        if self.box is not None and len(columns(self.box)) != 4:
+            yield "box", f"{self.box!r} names {len(columns(self.box))} columns; write four: left, top, right, bottom"
+
+
+def columns(text: str | None) -> list[str]:
+    """The names in a text with commas between."""
+    return [] if text is None else [name.strip() for name in text.split(",")]
+
+
+SOURCES: dict[str, type[Source]] = {"digits": Digits, "folder": Folder, "archive": Archive, "table": Table}

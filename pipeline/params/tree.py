@@ -68,11 +68,15 @@ class _Data(Switch):
         yield from super().disagreements(values)
         source = values.get("source")
         if source is not None and "path" in values:
-            use, path = sources.SOURCES[source].path, values["path"]
-            if use == "needed" and not path:
-                yield "path", f"missing; `source: {source}` needs the folder that holds the images"
-            elif use == "unused" and path is not None:
-                yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or set source: folder"
+            kind, path = sources.SOURCES[source], values["path"]
+            if kind.path == "needed" and not path:
+                yield "path", f"missing; `source: {source}` needs {kind.place}"
+            elif kind.path == "unused" and path is not None:
+                readers = ", ".join(name for name, other in sources.SOURCES.items() if other.path != "unused")
+                yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or source to {readers}"
+        if source is not None and values.get(source) is not None:
+            settings = sources.SOURCES[source].model_validate(values[source])
+            yield from ((f"{source}.{key}", text) for key, text in settings.disagreements())
         if {"validation_fraction", "test_fraction"} <= set(values):
             total = values["validation_fraction"] + values["test_fraction"]
             if total >= 1:

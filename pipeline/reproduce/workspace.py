@@ -175,9 +175,9 @@ def _link_raw_data(workspace: Workspace) -> None:
         return
     link = Path(os.path.normpath(workspace.clone / path))
     real = (workspace.project / path).resolve()
-    if real.is_dir() and not os.path.lexists(link) and link.is_relative_to(workspace.scratch):
+    if real.exists() and not os.path.lexists(link) and link.is_relative_to(workspace.scratch):
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(real, target_is_directory=True)
+        link.symlink_to(real, target_is_directory=real.is_dir())
 
 
 def remove(scratch: Path) -> None:

@@ -179,6 +179,14 @@ def test_a_relative_data_path_leads_to_the_projects_own(tmp_path, project, made,
     assert (real / "a.png").exists()
 
 
+def test_a_relative_path_of_an_archive_or_table_leads_to_the_projects_own(project, made):
+    (project / "set.zip").write_text("x")
+    found = made({"params.yaml": PARAMS.replace("null", "set.zip")})
+    assert (found.clone / "set.zip").read_text() == "x"
+    workspace.remove(found.scratch)
+    assert (project / "set.zip").exists()
+
+
 def test_files_that_are_not_as_the_run_read_them_are_found(made, record):
     found = made({})
     run = record({})
