@@ -7,8 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths, stage
-from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, render, save_statistics
-from pipeline.data.store import Split, open_split
+from pipeline.data.augmentation import (
+    POLICY,
+    Policy,
+    Statistics,
+    fit_statistics,
+    of_split,
+    render,
+    save_statistics,
+)
+from pipeline.data.store import Split, open_split, read_classes
 from pipeline.params import Params
 from pipeline.pictures import contact_sheet
 from pipeline.tracking import open_run
@@ -20,7 +28,8 @@ PREVIEW_EPOCHS = 4
 def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
     samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
-    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    own = of_split(params.augment, split, read_classes(paths.PREPARED))
+    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
     return contact_sheet(rows)

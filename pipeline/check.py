@@ -176,7 +176,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     from models.losses import LOSSES
     from models.networks.shape import ImageTooSmallError, Shape
 
-    size, channels = chosen.data.resolved_image_size, chosen.data.resolved_channels
+    size, channels = chosen.augment.seen(chosen.data.resolved_image_size), chosen.data.resolved_channels
     device = torch_device(chosen.train.accelerator)
     if device is None:
         raise Mistake(

@@ -1,6 +1,7 @@
 """Augmentation is a pure function of (seed, epoch, sample), exact where it can be, and what its formulas say."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,19 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.augmentation import Policy, Statistics, fit_statistics, load_statistics, render, save_statistics
-from pipeline.params import Augment
+from pipeline.data.augmentation.strengths import Numbers
+from pipeline.params import Augment, load
 
-OFF = Augment(
-    normalization="none",
-    crop_padding=0,
-    horizontal_flip=False,
-    rotation_degrees=0.0,
-    brightness=0.0,
-    contrast=0.0,
-    saturation=0.0,
-    pca_shift=0.0,
-    cutout_size=0,
-)
+SHIPPED = load(Path(__file__).parents[3] / "params.yaml").augment
+OFF = SHIPPED.model_copy(update={"normalization": "none", "crop_padding": 0, "rotation_degrees": 0.0})
 ALL = OFF.model_copy(
     update={
         "normalization": "channel",
@@ -110,7 +103,7 @@ def test_crops_and_flips_copy_pixels_exactly(padding, flip, seed, epoch):
         expected = np.zeros_like(image)
         for y in range(size):
             for x in range(size):
-                column, row = (matrix @ [x, y, 1]).astype(int)
+                column, row, _ = (matrix @ [x, y, 1]).astype(int)
                 if 0 <= row < size and 0 <= column < size:
                     expected[y, x] = image[row, column]
         assert np.array_equal(found, expected)
@@ -119,7 +112,7 @@ def test_crops_and_flips_copy_pixels_exactly(padding, flip, seed, epoch):
 
 def test_every_crop_offset_occurs_equally_often():
     used = policy(OFF.model_copy(update={"crop_padding": 2}))
-    offsets = used.geometry(0, np.arange(50_000))[:, :, 2]
+    offsets = used.geometry(0, np.arange(50_000))[:, :2, 2]
     for axis in range(2):
         values, counts = np.unique(offsets[:, axis], return_counts=True)
         assert values.tolist() == [-2, -1, 0, 1, 2]
@@ -137,7 +130,7 @@ def test_rotations_are_uniform_both_ways_and_keep_the_centre():
     turns = np.rad2deg(np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0]))
     assert np.abs(turns).max() <= 20
     assert np.quantile(turns, [0.25, 0.5, 0.75]) == pytest.approx([-10, 0, 10], abs=1)
-    assert np.allclose(matrices @ [4, 4, 1], [4, 4])
+    assert np.allclose(matrices @ [4, 4, 1], [4, 4, 1])
 
 
 def test_resampling_agrees_with_copying():
@@ -148,13 +141,9 @@ def test_resampling_agrees_with_copying():
     assert np.abs(copied - resampled).max() < 1e-4
 
 
-def test_a_quarter_turn_is_numpys():
-    class QuarterTurn(Policy):
-        def _symmetric(self, purpose, epoch, samples, draws):
-            return np.ones((len(samples), draws))
-
-    augment = OFF.model_copy(update={"rotation_degrees": 90.0})
-    found = pixels(QuarterTurn(augment, STATISTICS, 9, 0), 0, [0, 1, 2])
+def test_a_quarter_turn_is_numpys(monkeypatch):
+    monkeypatch.setattr(Numbers, "direction", lambda self, purpose, draws=1: np.ones((len(self), draws)))
+    found = pixels(policy(OFF.model_copy(update={"rotation_degrees": 90.0})), 0, [0, 1, 2])
     assert np.allclose(found, np.rot90(IMAGES[:3], axes=(1, 2)) / 255.0, atol=1e-5) or np.allclose(
         found, np.rot90(IMAGES[:3], k=-1, axes=(1, 2)) / 255.0, atol=1e-5
     )

@@ -1,0 +1,149 @@
+"""The device's part: from bytes and maps to the network's inputs, each operation elementwise over images."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline.data.augmentation.deformation import displacements
+from pipeline.data.augmentation.filters import Noise, blurred, normal
+from pipeline.data.augmentation.patches import Clutter, Erased, filled_with_noise, inside, painted
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Maps(NamedTuple):
+    """What is done to each image of a batch, in this order; what is None is not done."""
+
+    geometry: "Tensor | None"  # B, 3, 3: output pixel (x, y, 1) to input pixel; None: done by copying already
+    colour: "Tensor"  # C, C+1 or B, C, C+1: from pixels in [0, 255] to the network's inputs
+    mixes_channels: bool  # whether `colour` is more than a factor and a shift for each channel
+    boxes: "Tensor | None"  # B, K, 4: top, bottom, left, right of what is set to zero: with normalisation, the mean
+    moves: "Tensor | None" = None  # B, 3, 3: as `geometry`, of all images, copied ones too; None: nothing moves
+    copied: "Tensor | None" = None  # B, bool: which images copying has done already, beside others; None: none of them
+    side: int | None = None  # of the outputs, pixels; None: as the images
+    projective: bool = False  # whether the last row of any matrix is more than 0, 0, 1
+    bending: "Tensor | None" = None  # B, 2, points, points: vectors of the displacements, pixels
+    blur: "Tensor | None" = None  # B, 2 r + 1: weights
+    noise: Noise | None = None
+    clutter: Clutter | None = None
+    erased: Erased | None = None
+
+    def to(self, device: "torch.device") -> "Maps":
+        """These maps on `device`."""
+        return Maps(*(_moved(value, device) for value in self))
+
+
+def _moved(value: Any, device: "torch.device") -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        single = device.type == "mps" and value.dtype == torch.float64  # mps has no float64
+        return (value.float() if single else value).to(device)
+    if isinstance(value, tuple):
+        parts = [_moved(part, device) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+def render(images: "Tensor", maps: Maps) -> "Tensor":
+    """uint8 (B, H, W, C) to the network's float32 inputs (B, C, side, side), in channels-last memory."""
+    parts = (maps.geometry, maps.blur, maps.noise, maps.clutter, maps.erased)
+    if not maps.mixes_channels and all(part is None for part in parts):
+        pixels = _scaled_rows(images.float(), maps.colour)  # B, H, W, C
+        if maps.boxes is not None:
+            pixels = pixels.masked_fill_(inside(maps.boxes, images.shape[1])[..., None], 0.0)
+    else:
+        pixels = _planes(images, maps).permute(0, 2, 3, 1).contiguous()
+    # Of one channel, torch calls any strides contiguous; these are what it chooses kernels by.
+    return pixels.view(len(pixels), -1).view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _planes(images: "Tensor", maps: Maps) -> "Tensor":
+    """The whole way, channel by channel: (B, C, side, side)."""
+    import torch
+
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    if maps.geometry is not None:
+        pixels = _resampled(pixels, maps)
+    if maps.blur is not None:
+        pixels = blurred(pixels, maps.blur)
+    if maps.noise is not None:
+        drawn = normal(maps.noise.keys, tuple(pixels.shape[1:]))
+        pixels = drawn.mul_(maps.noise.deviation[:, None, None, None]).add_(pixels)
+    pixels = _recoloured(pixels, maps.colour, maps.mixes_channels)
+    if maps.clutter is not None:
+        pixels = painted(pixels, maps.clutter)
+    if maps.erased is not None:
+        pixels = filled_with_noise(pixels, maps.erased)
+    if maps.boxes is not None:
+        pixels = pixels.masked_fill_(inside(maps.boxes, pixels.shape[-1])[:, None], 0.0)
+    return pixels
+
+
+def sources(maps: Maps, side: int) -> tuple["Tensor", "Tensor"]:
+    """Where each pixel of what the network sees comes from: x and y, each (B, side, side), in pixels of the image.
+
+    Written out, not as a matrix product: BLAS picks kernels by batch size, and their bits differ.
+    """
+    import torch
+
+    moves = maps.moves
+    if moves is None:
+        raise ValueError("these maps move nothing")
+    line = torch.arange(side, device=moves.device, dtype=moves.dtype)
+    x, y = line[None, None, :], line[None, :, None]
+    m = moves[:, :, :, None, None]
+    at = [m[:, row, 0] * x + m[:, row, 1] * y + m[:, row, 2] for row in (0, 1, 2)[: 3 if maps.projective else 2]]
+    if maps.projective:
+        at = [at[0] / at[2], at[1] / at[2]]  # by exactly 1 where an image's map is affine
+    if maps.bending is not None:
+        at = [place + bent for place, bent in zip(at, displacements(maps.bending, side).unbind(1), strict=True)]
+    return at[0], at[1]
+
+
+def _resampled(pixels: "Tensor", maps: Maps) -> "Tensor":
+    """Images (B, C, H, W) to (B, C, side, side): bilinear, black outside; copied ones as they are."""
+    import torch
+    from torch.nn import functional
+
+    size = pixels.shape[-1]
+    side = maps.side or size
+    # Pixel centres to grid_sample's [-1, 1].
+    grid = torch.stack([((2 * at + 1) / size - 1).float() for at in sources(maps, side)], dim=-1)  # B, side, side, 2
+    moved = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if maps.copied is not None:
+        moved = torch.where(maps.copied[:, None, None, None], pixels[:, :, :side, :side], moved)
+    return moved
+
+
+def _scaled_rows(pixels: "Tensor", colour: "Tensor") -> "Tensor":
+    """A factor and a shift for each channel of (B, H, W, C); multiplied, then added: two roundings.
+
+    A fused multiply-add would round once in vector registers and twice in the loop's tail.
+    """
+    # Whole rows at once, the factors repeated along them: an inner loop over C alone takes ten times as long.
+    batch, height, width, channels = pixels.shape
+    rows = pixels.view(batch, height, width * channels)
+    factor, shift = colour[..., :channels].diagonal(dim1=-2, dim2=-1), colour[..., channels]
+    factor, shift = (value.repeat(*[1] * (value.ndim - 1), width) for value in (factor, shift))
+    if colour.ndim == 3:
+        factor, shift = factor[:, None], shift[:, None]
+    return rows.mul_(factor).add_(shift).view_as(pixels)
+
+
+def _recoloured(pixels: "Tensor", colour: "Tensor", mixes_channels: bool) -> "Tensor":
+    """Each pixel's channels through its image's (or the batch's) colour map: (B, C, H, W), rounded as in rows."""
+    import torch
+
+    channels = pixels.shape[1]
+    matrix, shift = colour[..., :channels].reshape(-1, channels, channels, 1, 1), colour[..., channels]
+    shift = shift.reshape(-1, channels, 1, 1)
+    if not mixes_channels:
+        return pixels.mul_(matrix.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)).add_(shift)
+    planes = []
+    for channel in range(channels):
+        total = pixels[:, 0] * matrix[:, channel, 0]
+        for other in range(1, channels):
+            total.add_(pixels[:, other] * matrix[:, channel, other])
+        planes.append(total.add_(shift[:, channel]))
+    return torch.stack(planes, dim=1)
