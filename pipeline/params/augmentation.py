@@ -13,14 +13,9 @@ _SIZE = "it sets the size of the network's inputs"
 
 # Keys that hold for the whole set: everything else may be set by class and by image.
 WHOLE_SET = (
-    "normalization",
-    "crop_size",
-    "erasing_fill",
-    "automatic",
-    "automatic_operations",
-    "per_class",
-    "per_image",
-)
+    "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", "per_class", "per_image",
+)  # fmt: skip
+DETAILS = ("resized_crop_aspect", "distractor_size", "automatic_magnitude")  # of another key's transform
 
 
 class Augment(Section):
@@ -43,7 +38,7 @@ class Augment(Section):
     scale: float = setting("enlarge or reduce by a factor of up to 1 + this", ge=0, le=9, search=(0.0, 0.5))
     shear_degrees: float = setting("lean by up to this either way", ge=0, le=60, search=(0.0, 20.0))
     translation: float = setting("move by up to this share of the side", ge=0, le=1, search=(0.0, 0.3))
-    perspective: float = setting("move each corner by up to this share of the side", ge=0, le=0.4, search=(0.0, 0.2))
+    perspective: float = setting("move each corner by up to this share of the side", ge=0, lt=0.25, search=(0.0, 0.2))
     elastic: float = setting("standard deviation of the bending, share of the side", ge=0, le=0.2, search=(0.0, 0.06))
     # what colours become: one matrix
     brightness: float = setting("add up to this share of the range either way", ge=0, le=1, search=(0.0, 0.5))
@@ -107,6 +102,14 @@ class Augment(Section):
                 " lower it, or raise data.image_size"
             )
         return self.crop_size or image_size
+
+    def off(self) -> "Augment":
+        """These settings with every transform off, and nothing of a class's or an image's own."""
+        strengths = [key for key in type(self).model_fields if key not in (*WHOLE_SET, *DETAILS)]
+        nothing = {key: type(getattr(self, key))(0) for key in strengths}
+        return self.model_copy(
+            update={**nothing, "crop_size": None, "automatic": "none", "per_class": {}, "per_image": {}}
+        )
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Augment":
         """These settings as an entry of per_class or per_image changes them; it was validated with the section."""

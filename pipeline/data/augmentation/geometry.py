@@ -136,14 +136,14 @@ WINDOWS: dict[str, Transform] = {
 }
 
 
+def maps(numbers: Numbers, frame: Frame) -> Array:
+    """Each sample's map from what the network sees to the stored image, (B, 3, 3): the identity where nothing is on."""
+    return _composed(WARPS | WINDOWS, numbers, frame)
+
+
 def warps(numbers: Numbers, frame: Frame) -> Array:
-    """Each sample's map within the stored image, (B, 3, 3): exactly the identity where nothing is on."""
+    """The part of it within the stored image."""
     return _composed(WARPS, numbers, frame)
-
-
-def windows(numbers: Numbers, frame: Frame) -> Array:
-    """Each sample's map from what the network sees to the stored image, (B, 3, 3)."""
-    return _composed(WINDOWS, numbers, frame)
 
 
 def _composed(table: dict[str, Transform], numbers: Numbers, frame: Frame) -> Array:
@@ -152,7 +152,8 @@ def _composed(table: dict[str, Transform], numbers: Numbers, frame: Frame) -> Ar
         always = key == "crop_padding" and frame.seen < frame.stored
         if numbers.on(key) or always:
             on = (numbers.strength(key) > 0) | always
-            matrices = matrices @ np.where(on[:, None, None], transform(numbers, frame), np.eye(3))
+            with_it = matrices @ transform(numbers, frame)
+            matrices = with_it if on.all() else np.where(on[:, None, None], with_it, matrices)
     return matrices
 
 

@@ -52,8 +52,8 @@ class Erased(NamedTuple):
 
     boxes: "Tensor"  # B, K, 4
     keys: "Tensor"  # B, int32
-    scale: "Tensor"  # C: from [0, 1] to the network's inputs
-    shift: "Tensor"  # C
+    scale: "Tensor"  # 1, C: from [0, 1] to the network's inputs
+    shift: "Tensor"  # 1, C
 
 
 # --- on the host ------------------------------------------------------------------------------------------------------
@@ -170,5 +170,5 @@ def filled_with_noise(pixels: "Tensor", erasing: Erased) -> "Tensor":
     import torch
 
     noise = filters.uniform(erasing.keys, tuple(pixels.shape[1:]))
-    noise = noise.mul_(erasing.scale[:, None, None]).add_(erasing.shift[:, None, None])
+    noise = noise.mul_(erasing.scale[:, :, None, None]).add_(erasing.shift[:, :, None, None])
     return torch.where(inside(erasing.boxes, pixels.shape[-1])[:, None], noise, pixels)

@@ -15,7 +15,7 @@ from pipeline.data.augmentation import automatic, colour, deformation, filters, 
 from pipeline.data.augmentation.filters import Noise
 from pipeline.data.augmentation.geometry import Frame
 from pipeline.data.augmentation.patches import Clutter, Erased
-from pipeline.data.augmentation.render import Maps
+from pipeline.data.augmentation.rendering import Maps
 from pipeline.data.augmentation.statistics import Statistics
 from pipeline.data.augmentation.strengths import Array, Numbers, Operation, Variants
 from pipeline.params import Augment
@@ -79,7 +79,7 @@ class Policy:
         return numbers, list(automatic.operations(numbers, kind, count)) if chosen else []
 
     def _geometry(self, numbers: Numbers, operations: list[Operation]) -> Array:
-        matrices = geometry.warps(numbers, self._frame) @ geometry.windows(numbers, self._frame)
+        matrices = geometry.maps(numbers, self._frame)
         for operation in operations:
             matrices = geometry.warps(operation, self._frame) @ matrices
         return matrices
@@ -101,8 +101,8 @@ class Policy:
             noisy = Erased(
                 boxes=torch.from_numpy(np.stack(rectangles, axis=1)),
                 keys=torch.from_numpy(numbers.keys("erasing pixels")),
-                scale=torch.from_numpy(1 / self.std).float(),
-                shift=torch.from_numpy(-self.mean / self.std).float(),
+                scale=torch.from_numpy(1 / self.std)[None].float(),
+                shift=torch.from_numpy(-self.mean / self.std)[None].float(),
             )
         else:
             blank += rectangles
@@ -201,9 +201,9 @@ class Policy:
         return any(layer.on(key) for layer in (numbers, *operations) for key in colour.MIXING)
 
     def _plain_colour(self) -> Array:
-        """Normalisation alone: (C, C+1)."""
+        """Normalisation alone: (1, C, C+1)."""
         scale = np.diag([1 / 255.0] * self.channels + [1.0])
-        return (self._normalisation() @ scale)[: self.channels]
+        return (self._normalisation() @ scale)[None, : self.channels]
 
     def _normalisation(self) -> Array:
         maps = colour.affine(np.diag(1 / self.std)[None], (-self.mean / self.std)[None])  # 1, C+1, C+1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from pipeline import seeding
 from pipeline.data.store import Split
 from pipeline.errors import Mistake
 from pipeline.params import Augment
+from pipeline.params.augmentation import WHOLE_SET
 from pipeline.params.fields import nearest
 
 Array = NDArray[np.float64]
@@ -22,16 +24,24 @@ class Variants:
     settings: tuple[Augment, ...]  # the first: of the whole set
     of_sample: NDArray[np.int64] | None = None  # N: which of them a sample has; None: the first
 
+    @cached_property
+    def _values(self) -> dict[str, Array]:
+        """By key: one number a variant."""
+        keys = [key for key in Augment.model_fields if key not in WHOLE_SET]
+        return {key: np.array([float(getattr(settings, key)) for settings in self.settings]) for key in keys}
+
+    @cached_property
+    def _largest(self) -> dict[str, float]:
+        return {key: float(values.max()) for key, values in self._values.items()}
+
     def strength(self, key: str, samples: NDArray[np.int64]) -> Array:
         """One number a sample: (B,)."""
-        values = np.array([float(getattr(settings, key)) for settings in self.settings])
-        if self.of_sample is None:
-            return np.broadcast_to(values, len(samples))
-        return values[self.of_sample[samples]]
+        values = self._values[key]
+        return np.full(len(samples), values[0]) if self.of_sample is None else values[self.of_sample[samples]]
 
     def largest(self, key: str) -> float:
         """Of any image: 0 where the transform is off altogether."""
-        return max(float(getattr(settings, key)) for settings in self.settings)
+        return self._largest[key]
 
 
 def of_split(settings: Augment, train: Split, classes: Sequence[str]) -> Variants:

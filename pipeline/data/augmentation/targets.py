@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.augmentation.deformation import displacements_at
-from pipeline.data.augmentation.render import Maps, sources
+from pipeline.data.augmentation.rendering import Maps, sources
 
 if TYPE_CHECKING:
     from torch import Tensor

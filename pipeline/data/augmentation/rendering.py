@@ -1,6 +1,7 @@
 """The device's part: from bytes and maps to the network's inputs, each operation elementwise over images."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pipeline.data.augmentation.deformation import displacements
 from pipeline.data.augmentation.filters import Noise, blurred, normal
@@ -10,12 +11,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_PIXELS_A_BLOCK = 2**17  # 256 images of 32x32 go in two blocks; half and double of it are slower
+
 
 class Maps(NamedTuple):
     """What is done to each image of a batch, in this order; what is None is not done."""
 
     geometry: "Tensor | None"  # B, 3, 3: output pixel (x, y, 1) to input pixel; None: done by copying already
-    colour: "Tensor"  # C, C+1 or B, C, C+1: from pixels in [0, 255] to the network's inputs
+    colour: "Tensor"  # 1 or B, C, C+1: from pixels in [0, 255] to the network's inputs
     mixes_channels: bool  # whether `colour` is more than a factor and a shift for each channel
     boxes: "Tensor | None"  # B, K, 4: top, bottom, left, right of what is set to zero: with normalisation, the mean
     moves: "Tensor | None" = None  # B, 3, 3: as `geometry`, of all images, copied ones too; None: nothing moves
@@ -30,19 +33,25 @@ class Maps(NamedTuple):
 
     def to(self, device: "torch.device") -> "Maps":
         """These maps on `device`."""
-        return Maps(*(_moved(value, device) for value in self))
+        import torch
+
+        def moved(tensor: "Tensor") -> "Tensor":
+            single = device.type == "mps" and tensor.dtype == torch.float64  # mps has no float64
+            return (tensor.float() if single else tensor).to(device)
+
+        return cast(Maps, _each(self, moved))
+
+    def rows(self, start: int, stop: int) -> "Maps":
+        """The maps of some images; what holds for all of them has a first dimension of 1 and stays."""
+        return cast(Maps, _each(self, lambda tensor: tensor[start:stop] if len(tensor) > 1 else tensor))
 
 
-def _moved(value: Any, device: "torch.device") -> Any:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        single = device.type == "mps" and value.dtype == torch.float64  # mps has no float64
-        return (value.float() if single else value).to(device)
+def _each(value: Any, work: "Callable[[Tensor], Tensor]") -> Any:
+    """`work` on every tensor in nested tuples."""
     if isinstance(value, tuple):
-        parts = [_moved(part, device) for part in value]
+        parts = (_each(part, work) for part in value)
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-    return value
+    return work(value) if hasattr(value, "device") else value
 
 
 def render(images: "Tensor", maps: Maps) -> "Tensor":
@@ -53,9 +62,23 @@ def render(images: "Tensor", maps: Maps) -> "Tensor":
         if maps.boxes is not None:
             pixels = pixels.masked_fill_(inside(maps.boxes, images.shape[1])[..., None], 0.0)
     else:
-        pixels = _planes(images, maps).permute(0, 2, 3, 1).contiguous()
+        pixels = _in_blocks(images, maps)
     # Of one channel, torch calls any strides contiguous; these are what it chooses kernels by.
     return pixels.view(len(pixels), -1).view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _in_blocks(images: "Tensor", maps: Maps) -> "Tensor":
+    """(B, side, side, C). On a CPU a few images at a time, so that what lies between two steps stays in its cache."""
+    import torch
+
+    count, size, _, channels = images.shape
+    side = maps.side or size
+    block = max(1, _PIXELS_A_BLOCK // side**2) if images.device.type == "cpu" else count
+    result = torch.empty(count, side, side, channels, device=images.device)
+    for start in range(0, count, block):
+        stop = start + block
+        result[start:stop] = _planes(images[start:stop], maps.rows(start, stop)).permute(0, 2, 3, 1)
+    return result
 
 
 def _planes(images: "Tensor", maps: Maps) -> "Tensor":
@@ -125,9 +148,7 @@ def _scaled_rows(pixels: "Tensor", colour: "Tensor") -> "Tensor":
     batch, height, width, channels = pixels.shape
     rows = pixels.view(batch, height, width * channels)
     factor, shift = colour[..., :channels].diagonal(dim1=-2, dim2=-1), colour[..., channels]
-    factor, shift = (value.repeat(*[1] * (value.ndim - 1), width) for value in (factor, shift))
-    if colour.ndim == 3:
-        factor, shift = factor[:, None], shift[:, None]
+    factor, shift = (value.repeat(1, width)[:, None] for value in (factor, shift))  # 1 or B, 1, W C
     return rows.mul_(factor).add_(shift).view_as(pixels)
 
 
@@ -136,8 +157,7 @@ def _recoloured(pixels: "Tensor", colour: "Tensor", mixes_channels: bool) -> "Te
     import torch
 
     channels = pixels.shape[1]
-    matrix, shift = colour[..., :channels].reshape(-1, channels, channels, 1, 1), colour[..., channels]
-    shift = shift.reshape(-1, channels, 1, 1)
+    matrix, shift = colour[:, :, :channels, None, None], colour[:, :, channels, None, None]
     if not mixes_channels:
         return pixels.mul_(matrix.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)).add_(shift)
     planes = []
