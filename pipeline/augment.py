@@ -11,6 +11,7 @@ from pipeline.data.augmentation import (
     POLICY,
     Policy,
     Statistics,
+    Variants,
     fit_statistics,
     of_split,
     render,
@@ -28,10 +29,9 @@ TRANSFORMS_IMAGES = 4
 TRANSFORMS_EPOCHS = 6  # of which the strongest is shown
 
 
-def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
+def preview(split: Split, statistics: Statistics, params: Params, own: Variants) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
     samples = _spread(split, PREVIEW_IMAGES)
-    own = of_split(params.augment, split, read_classes(paths.PREPARED))
     policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
@@ -74,12 +74,14 @@ def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]
 
 def run(params: Params) -> None:
     split = open_split(paths.PREPARED / "train")
+    own = of_split(params.augment, split, read_classes(paths.PREPARED))
+    params.augment.seen(split.images.shape[1])
     print(f"augment: measuring {len(split)} training images", flush=True)
     with open_run("augment", params, inputs=[paths.PREPARED], outputs=[paths.AUGMENTED]) as tracked:
         statistics = fit_statistics(split.images)
         with paths.replacing(paths.AUGMENTED) as (folder,):
             save_statistics(folder / POLICY, statistics, params.augment)
-            (folder / "preview.png").write_bytes(preview(split, statistics, params))
+            (folder / "preview.png").write_bytes(preview(split, statistics, params, own))
             (folder / "preview_transforms.png").write_bytes(transforms_preview(split, statistics, params))
         for file in sorted(Path(paths.AUGMENTED).iterdir()):
             tracked.log_artifact(file)

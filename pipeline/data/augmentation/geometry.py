@@ -22,6 +22,7 @@ class Frame(NamedTuple):
 
 
 Transform = Callable[[Numbers, Frame], Array]
+_IDENTITY = np.eye(3)
 
 
 # --- of the stored image, about its centre ----------------------------------------------------------------------------
@@ -147,14 +148,14 @@ def warps(numbers: Numbers, frame: Frame) -> Array:
 
 
 def _composed(table: dict[str, Transform], numbers: Numbers, frame: Frame) -> Array:
-    matrices = np.tile(np.eye(3), (len(numbers), 1, 1))
+    matrices = _IDENTITY
     for key, transform in table.items():
         always = key == "crop_padding" and frame.seen < frame.stored
         if numbers.on(key) or always:
             on = (numbers.strength(key) > 0) | always
-            with_it = matrices @ transform(numbers, frame)
+            with_it = transform(numbers, frame) if matrices is _IDENTITY else matrices @ transform(numbers, frame)
             matrices = with_it if on.all() else np.where(on[:, None, None], with_it, matrices)
-    return matrices
+    return matrices if matrices is not _IDENTITY else np.tile(_IDENTITY, (len(numbers), 1, 1))
 
 
 # --- whole pixels -----------------------------------------------------------------------------------------------------
@@ -162,9 +163,11 @@ def _composed(table: dict[str, Transform], numbers: Numbers, frame: Frame) -> Ar
 
 def are_whole(matrices: Array) -> NDArray[np.bool_]:
     """Which maps (B, 3, 3) only shift by whole pixels and mirror, so that pixels can be copied: (B,)."""
-    straight = np.abs(matrices[:, :, :2]) == np.array([[1, 0], [0, 1], [0, 0]])
-    offsets = matrices[:, :2, 2]
-    return cast(NDArray[np.bool_], straight.all((1, 2)) & (offsets == np.floor(offsets)).all(1))
+    linear, offsets = np.abs(matrices[:, :, :2]), matrices[:, :2, 2]
+    straight: NDArray[np.bool_] = (linear == _IDENTITY[:, :2]).reshape(len(matrices), -1).all(1)
+    if not straight.any():
+        return straight
+    return cast(NDArray[np.bool_], straight & (offsets == np.floor(offsets)).all(1))
 
 
 def copied(images: NDArray[np.uint8], matrices: Array, seen: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ elementwise over images, so that an image does not depend on the batch it is in.
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline.data.augmentation import automatic, colour, deformation, filters, geometry, patches
 from pipeline.data.augmentation.filters import Noise
@@ -45,21 +45,16 @@ class Policy:
         self._frame = Frame(image_size, settings.seen(image_size))
         self._seed = seed
         self.channels = len(statistics.mean)
+        self.mean = self._of_statistics(statistics.mean, 0.0)  # C: what is subtracted from pixels in [0, 1]
+        std = np.array(statistics.std)  # a channel that never changes is left at its scale
+        self.std = self._of_statistics(np.where(std > 1e-8, std, 1.0), 1.0)  # C: what they are then divided by
+        self._normalisation = colour.affine(np.diag(1 / self.std)[None], (-self.mean / self.std)[None])[0]  # C+1, C+1
+        self._to_unit = np.diag([1 / 255.0] * self.channels + [1.0])
+        self._plain_colour = (self._normalisation @ self._to_unit)[None, : self.channels]  # 1, C, C+1
 
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """What is subtracted from pixels in [0, 1]: (C,)."""
-        return np.array(self._statistics.mean) if self._normalizes else np.zeros(self.channels)
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        """What they are then divided by: (C,). A channel that never changes is left at its scale."""
-        std = np.array(self._statistics.std)
-        return np.where(std > 1e-8, std, 1.0) if self._normalizes else np.ones(self.channels)
-
-    @property
-    def _normalizes(self) -> bool:
-        return self._settings.normalization == "channel"
+    def _of_statistics(self, fitted: ArrayLike, otherwise: float) -> Array:
+        normalizes = self._settings.normalization == "channel"
+        return np.array(fitted) if normalizes else np.full(self.channels, otherwise)
 
     # --- numbers to maps ----------------------------------------------------------------------------------------------
 
@@ -85,10 +80,10 @@ class Policy:
         return matrices
 
     def _colour(self, numbers: Numbers, operations: list[Operation]) -> Array:
-        maps = np.tile(np.diag([1 / 255.0] * self.channels + [1.0]), (len(numbers), 1, 1))
+        maps = np.tile(self._to_unit, (len(numbers), 1, 1))
         for layer in (numbers, *operations):
             maps = colour.composed(layer, self._statistics, maps)
-        return cast(Array, (self._normalisation() @ maps)[:, : self.channels])
+        return cast(Array, (self._normalisation @ maps)[:, : self.channels])
 
     def _boxes(self, numbers: Numbers, operations: list[Operation]) -> "tuple[Tensor | None, Erased | None]":
         import torch
@@ -152,7 +147,7 @@ class Policy:
             whole &= numbers.strength("elastic") == 0
         batch = self._copied(batch, matrices, whole)
         jitters = any(layer.on(key) for layer in (numbers, *operations) for key in colour.COLOURS)
-        colours = self._colour(numbers, operations) if jitters else self._plain_colour()
+        colours = self._colour(numbers, operations) if jitters else self._plain_colour
         boxes, erased = self._boxes(numbers, operations)
         blur, noise = self._filters(numbers, operations)
         moves = torch.from_numpy(matrices)
@@ -180,7 +175,7 @@ class Policy:
         batch = self._copied(images[samples], matrices, np.ones(len(samples), dtype=np.bool_))
         return batch, Maps(
             geometry=None,
-            colour=torch.from_numpy(self._plain_colour()).float(),
+            colour=torch.from_numpy(self._plain_colour).float(),
             mixes_channels=False,
             boxes=None,
             moves=torch.from_numpy(matrices),
@@ -199,12 +194,3 @@ class Policy:
     @staticmethod
     def _mixes(numbers: Numbers, operations: list[Operation]) -> bool:
         return any(layer.on(key) for layer in (numbers, *operations) for key in colour.MIXING)
-
-    def _plain_colour(self) -> Array:
-        """Normalisation alone: (1, C, C+1)."""
-        scale = np.diag([1 / 255.0] * self.channels + [1.0])
-        return (self._normalisation() @ scale)[None, : self.channels]
-
-    def _normalisation(self) -> Array:
-        maps = colour.affine(np.diag(1 / self.std)[None], (-self.mean / self.std)[None])  # 1, C+1, C+1
-        return cast(Array, maps[0])

@@ -73,7 +73,9 @@ def _in_blocks(images: "Tensor", maps: Maps) -> "Tensor":
 
     count, size, _, channels = images.shape
     side = maps.side or size
-    block = max(1, _PIXELS_A_BLOCK // side**2) if images.device.type == "cpu" else count
+    block = max(1, _PIXELS_A_BLOCK // side**2)
+    if count <= block or images.device.type != "cpu":
+        return _planes(images, maps).permute(0, 2, 3, 1).contiguous()
     result = torch.empty(count, side, side, channels, device=images.device)
     for start in range(0, count, block):
         stop = start + block

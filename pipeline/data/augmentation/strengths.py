@@ -34,6 +34,11 @@ class Variants:
     def _largest(self) -> dict[str, float]:
         return {key: float(values.max()) for key, values in self._values.items()}
 
+    @cached_property
+    def on(self) -> frozenset[str]:
+        """The keys that are above 0 for any image."""
+        return frozenset(key for key, largest in self._largest.items() if largest > 0)
+
     def strength(self, key: str, samples: NDArray[np.int64]) -> Array:
         """One number a sample: (B,)."""
         values = self._values[key]
@@ -91,7 +96,7 @@ class Numbers:
 
     def on(self, key: str) -> bool:
         """Whether any image of the set, in this batch or not, has this transform."""
-        return self.variants.largest(key) > 0
+        return key in self.variants.on
 
     def named(self, purpose: str) -> str:
         """The stream that `purpose` draws from."""
