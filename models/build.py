@@ -76,15 +76,15 @@ class Predictor(nn.Module):
         self.network = network
         self.classes = tuple(description.classes)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
-        self._seen = description.shape.image_size  # the side of the centre that the network sees
+        self.seen = description.shape.image_size  # side of the centre that the network sees
         self._loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
         self.register_buffer("mean", torch.tensor(description.mean) * 255)
         self.register_buffer("std", torch.tensor(description.std) * 255)
 
     def scores(self, images: Tensor) -> Tensor:
         """Raw scores (N, classes), before the softmax."""
-        start = (self.image_shape[0] - self._seen) // 2
-        centre = images[:, start : start + self._seen, start : start + self._seen]
+        start = (self.image_shape[0] - self.seen) // 2
+        centre = images[:, start : start + self.seen, start : start + self.seen]
         normalised = (centre.float() - self.mean) / self.std  # N, H, W, C
         return self.network(normalised.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 

@@ -52,6 +52,11 @@ class Policy:
         self._to_unit = np.diag([1 / 255.0] * self.channels + [1.0])
         self._plain_colour = (self._normalisation @ self._to_unit)[None, : self.channels]  # 1, C, C+1
 
+    @property
+    def seen(self) -> int:
+        """The side of what the network sees, in pixels."""
+        return self._frame.seen
+
     def _of_statistics(self, fitted: ArrayLike, otherwise: float) -> Array:
         normalizes = self._settings.normalization == "channel"
         return np.array(fitted) if normalizes else np.full(self.channels, otherwise)
