@@ -135,6 +135,8 @@ WINDOWS: dict[str, Transform] = {
     "alternating_flip": alternating_flip,
     "vertical_flip": vertical_flip,
 }
+FRACTIONAL = (*WARPS, "resized_crop")  # what puts pixels between pixels
+TURNING = ("perspective", "shear_degrees", "rotation_degrees")  # after which rows are no longer rows
 
 
 def maps(numbers: Numbers, frame: Frame) -> Array:

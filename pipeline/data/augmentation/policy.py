@@ -6,6 +6,7 @@ The numbers are drawn in NumPy on the host, so that they are the same on every d
 elementwise over images, so that an image does not depend on the batch it is in.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,11 +18,13 @@ from pipeline.data.augmentation.geometry import Frame
 from pipeline.data.augmentation.patches import Clutter, Erased
 from pipeline.data.augmentation.rendering import Maps
 from pipeline.data.augmentation.statistics import Statistics
-from pipeline.data.augmentation.strengths import Array, Numbers, Operation, Variants
+from pipeline.data.augmentation.strengths import Array, Numbers, Variants
 from pipeline.params import Augment
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Layers = tuple[Numbers, ...]  # the policy's own numbers, then those of the operations that are chosen
 
 
 class Policy:
@@ -63,44 +66,46 @@ class Policy:
 
     # --- numbers to maps ----------------------------------------------------------------------------------------------
 
-    def geometry(self, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.float64]:
+    def geometry(self, epoch: int, samples: NDArray[np.int64]) -> Array:
         """Matrices (B, 3, 3) from output to input pixels: the image is warped, cropped, then mirrored."""
-        return self._geometry(*self._numbers(epoch, samples))
+        return self._geometry(self._layers(epoch, samples))
 
-    def colour(self, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.float64]:
+    def colour(self, epoch: int, samples: NDArray[np.int64]) -> Array:
         """Matrices (B, C, C+1) from pixels to the network's inputs."""
-        return self._colour(*self._numbers(epoch, samples))
+        return self._colour(self._layers(epoch, samples))
 
-    def _numbers(self, epoch: int, samples: NDArray[np.int64]) -> tuple[Numbers, list[Operation]]:
-        numbers = Numbers(self._seed, epoch, samples, self._variants)
-        kind = self._settings.automatic
-        chosen = kind != "none" and numbers.on("automatic_magnitude")
-        count = self._settings.automatic_operations
-        return numbers, list(automatic.operations(numbers, kind, count)) if chosen else []
+    def _layers(self, epoch: int, samples: NDArray[np.int64]) -> Layers:
+        """The policy's own numbers, then those of each operation that is chosen for the samples."""
+        numbers, settings = Numbers(self._seed, epoch, samples, self._variants), self._settings
+        if settings.automatic == "none" or not numbers.on("automatic_magnitude"):
+            return (numbers,)
+        return (numbers, *automatic.operations(numbers, settings.automatic, settings.automatic_operations))
 
-    def _geometry(self, numbers: Numbers, operations: list[Operation]) -> Array:
-        matrices = geometry.maps(numbers, self._frame)
+    def _geometry(self, layers: Layers) -> Array:
+        own, *operations = layers
+        matrices = geometry.maps(own, self._frame)
         for operation in operations:
             matrices = geometry.warps(operation, self._frame) @ matrices
         return matrices
 
-    def _colour(self, numbers: Numbers, operations: list[Operation]) -> Array:
-        maps = np.tile(self._to_unit, (len(numbers), 1, 1))
-        for layer in (numbers, *operations):
+    def _colour(self, layers: Layers) -> Array:
+        maps = np.tile(self._to_unit, (len(layers[0]), 1, 1))
+        for layer in layers:
             maps = colour.composed(layer, self._statistics, maps)
         return cast(Array, (self._normalisation @ maps)[:, : self.channels])
 
-    def _boxes(self, numbers: Numbers, operations: list[Operation]) -> "tuple[Tensor | None, Erased | None]":
+    def _boxes(self, layers: Layers) -> "tuple[Tensor | None, Erased | None]":
+        """What is blanked, and what is filled with noise."""
         import torch
 
-        side = self._frame.seen
-        blank = [patches.cutout(numbers, side)] if numbers.on("cutout_size") else []
-        rectangles = [patches.erased(layer, side) for layer in (numbers, *operations) if layer.on("erasing")]
+        own, side = layers[0], self._frame.seen
+        blank = [patches.cutout(own, side)] if own.on("cutout_size") else []
+        rectangles = [patches.erased(layer, side) for layer in layers if layer.on("erasing")]
         noisy = None
         if rectangles and self._settings.erasing_fill == "noise":
             noisy = Erased(
                 boxes=torch.from_numpy(np.stack(rectangles, axis=1)),
-                keys=torch.from_numpy(numbers.keys("erasing pixels")),
+                keys=torch.from_numpy(own.keys("erasing pixels")),
                 scale=torch.from_numpy(1 / self.std)[None].float(),
                 shift=torch.from_numpy(-self.mean / self.std)[None].float(),
             )
@@ -108,32 +113,28 @@ class Policy:
             blank += rectangles
         return torch.from_numpy(np.stack(blank, axis=1)) if blank else None, noisy
 
-    def _filters(self, numbers: Numbers, operations: list[Operation]) -> "tuple[Tensor | None, Noise | None]":
-        """Two blurs, or two noises, make one: their variances add."""
+    def _blur(self, layers: Layers) -> "Tensor | None":
         import torch
 
-        def variance(key: str) -> Array | None:
-            layers = [layer for layer in (numbers, *operations) if layer.on(key)]
-            return sum((layer.part(key, key) ** 2 for layer in layers), np.zeros(len(numbers))) if layers else None
-
-        blur, noise = variance("blur"), variance("noise")
-        weights = filters.blur_weights(np.sqrt(blur), self._widest_blur(len(operations))) if blur is not None else None
-        return (
-            torch.from_numpy(weights).float() if weights is not None else None,
-            Noise(torch.from_numpy(255 * np.sqrt(noise)).float(), torch.from_numpy(numbers.keys("noise pixels")))
-            if noise is not None
-            else None,
-        )
-
-    def _widest_blur(self, operations: int) -> float:
-        """Of any image of the set, pixels."""
-        chosen = automatic.GREATEST["blur"] * self._variants.largest("automatic_magnitude")
-        return float(np.sqrt(self._variants.largest("blur") ** 2 + operations * chosen**2))
-
-    def _clutter(self, numbers: Numbers) -> Clutter | None:
-        if not numbers.on("distractors") and not numbers.on("border"):
+        deviation = _deviation("blur", layers)
+        if deviation is None:
             return None
-        return patches.clutter(numbers, self._frame.seen, 1 / self.std, -self.mean / self.std)
+        chosen = automatic.GREATEST["blur"] * self._variants.largest("automatic_magnitude")
+        widest = np.sqrt(self._variants.largest("blur") ** 2 + (len(layers) - 1) * chosen**2)  # of any image of the set
+        return torch.from_numpy(filters.blur_weights(deviation, float(widest))).float()
+
+    def _noise(self, layers: Layers) -> Noise | None:
+        import torch
+
+        deviation = _deviation("noise", layers)
+        if deviation is None:
+            return None
+        return Noise(torch.from_numpy(255 * deviation).float(), torch.from_numpy(layers[0].keys("noise pixels")))
+
+    def _clutter(self, own: Numbers) -> Clutter | None:
+        if not own.on("distractors") and not own.on("border"):
+            return None
+        return patches.clutter(own, self._frame.seen, 1 / self.std, -self.mean / self.std)
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
@@ -143,32 +144,34 @@ class Policy:
         """Host's part for training: images (N, H, W, C) to the batch's uint8 (B, H, W, C) and what is left to do."""
         import torch
 
-        batch = images[samples]
-        numbers, operations = self._numbers(epoch, samples)
-        matrices = self._geometry(numbers, operations)
-        bending = deformation.vectors(numbers, self._frame.seen) if numbers.on("elastic") else None
-        whole = geometry.are_whole(matrices)
-        if bending is not None:
-            whole &= numbers.strength("elastic") == 0
-        batch = self._copied(batch, matrices, whole)
-        jitters = any(layer.on(key) for layer in (numbers, *operations) for key in colour.COLOURS)
-        colours = self._colour(numbers, operations) if jitters else self._plain_colour
-        boxes, erased = self._boxes(numbers, operations)
-        blur, noise = self._filters(numbers, operations)
+        layers = self._layers(epoch, samples)
+        own = layers[0]
+        matrices = self._geometry(layers)
+        whole = np.ones(len(samples), dtype=np.bool_)
+        if _any_on(geometry.FRACTIONAL, layers):
+            whole = geometry.are_whole(matrices)
+        bending = None
+        if own.on("elastic"):
+            bending = torch.from_numpy(deformation.vectors(own, self._frame.seen))
+            whole &= own.strength("elastic") == 0
+        batch = self._copied(images[samples], matrices, whole)
+        jitters = _any_on(colour.COLOURS, layers)
+        boxes, erased = self._boxes(layers)
         moves = torch.from_numpy(matrices)
         return batch, Maps(
             geometry=None if whole.all() else moves,
-            colour=torch.from_numpy(colours).float(),
-            mixes_channels=jitters and self.channels == 3 and self._mixes(numbers, operations),
+            colour=torch.from_numpy(self._colour(layers) if jitters else self._plain_colour).float(),
+            mixes_channels=self.channels == 3 and _any_on(colour.MIXING, layers),
             boxes=boxes,
             moves=moves,
             copied=torch.from_numpy(whole) if whole.any() and not whole.all() else None,
             side=self._frame.seen,
-            projective=numbers.on("perspective"),
-            bending=torch.from_numpy(bending) if bending is not None else None,
-            blur=blur,
-            noise=noise,
-            clutter=self._clutter(numbers),
+            projective=own.on("perspective"),
+            upright=bending is None and not _any_on(geometry.TURNING, layers),
+            bending=bending,
+            blur=self._blur(layers),
+            noise=self._noise(layers),
+            clutter=self._clutter(own),
             erased=erased,
         )
 
@@ -196,6 +199,13 @@ class Policy:
             batch[whole, :side, :side] = geometry.copied(batch[whole], matrices[whole], side)
         return batch
 
-    @staticmethod
-    def _mixes(numbers: Numbers, operations: list[Operation]) -> bool:
-        return any(layer.on(key) for layer in (numbers, *operations) for key in colour.MIXING)
+
+def _any_on(keys: Iterable[str], layers: Layers) -> bool:
+    """Whether any image of the set, in this batch or not, has one of these transforms."""
+    return any(layer.on(key) for layer in layers for key in keys)
+
+
+def _deviation(key: str, layers: Layers) -> Array | None:
+    """Of two blurs, or two noises, one after the other: their variances add. (B,), None where there is none."""
+    parts = [layer.part(key, key) for layer in layers if layer.on(key)]
+    return np.sqrt(sum((part**2 for part in parts), np.zeros(len(layers[0])))) if parts else None

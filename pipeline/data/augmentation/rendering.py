@@ -25,6 +25,7 @@ class Maps(NamedTuple):
     copied: "Tensor | None" = None  # B, bool: which images copying has done already, beside others; None: none of them
     side: int | None = None  # of the outputs, pixels; None: as the images
     projective: bool = False  # whether the last row of any matrix is more than 0, 0, 1
+    upright: bool = False  # whether rows stay rows in all images: x comes from x alone, and y from y
     bending: "Tensor | None" = None  # B, 2, points, points: vectors of the displacements, pixels
     blur: "Tensor | None" = None  # B, 2 r + 1: weights
     noise: Noise | None = None
@@ -87,9 +88,11 @@ def _planes(images: "Tensor", maps: Maps) -> "Tensor":
     """The whole way, channel by channel: (B, C, side, side)."""
     import torch
 
-    pixels = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    pixels = images.permute(0, 3, 1, 2)
     if maps.geometry is not None:
-        pixels = _resampled(pixels, maps)
+        pixels = _resampled(pixels.float(), maps)  # which reads any layout as fast, and writes planes
+    else:
+        pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     if maps.blur is not None:
         pixels = blurred(pixels, maps.blur)
     if maps.noise is not None:
@@ -108,6 +111,8 @@ def _planes(images: "Tensor", maps: Maps) -> "Tensor":
 def sources(maps: Maps, side: int) -> tuple["Tensor", "Tensor"]:
     """Where each pixel of what the network sees comes from: x and y, each (B, side, side), in pixels of the image.
 
+    A side is 1 along which nothing changes.
+
     Written out, not as a matrix product: BLAS picks kernels by batch size, and their bits differ.
     """
     import torch
@@ -118,6 +123,8 @@ def sources(maps: Maps, side: int) -> tuple["Tensor", "Tensor"]:
     line = torch.arange(side, device=moves.device, dtype=moves.dtype)
     x, y = line[None, None, :], line[None, :, None]
     m = moves[:, :, :, None, None]
+    if maps.upright:  # the same numbers, with the zeros left out
+        return m[:, 0, 0] * x + m[:, 0, 2], m[:, 1, 1] * y + m[:, 1, 2]
     at = [m[:, row, 0] * x + m[:, row, 1] * y + m[:, row, 2] for row in (0, 1, 2)[: 3 if maps.projective else 2]]
     if maps.projective:
         at = [at[0] / at[2], at[1] / at[2]]  # by exactly 1 where an image's map is affine
@@ -134,7 +141,8 @@ def _resampled(pixels: "Tensor", maps: Maps) -> "Tensor":
     size = pixels.shape[-1]
     side = maps.side or size
     # Pixel centres to grid_sample's [-1, 1].
-    grid = torch.stack([((2 * at + 1) / size - 1).float() for at in sources(maps, side)], dim=-1)  # B, side, side, 2
+    places = [((2 * at + 1) / size - 1).float().expand(-1, side, side) for at in sources(maps, side)]
+    grid = torch.stack(places, dim=-1)  # B, side, side, 2
     moved = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if maps.copied is not None:
         moved = torch.where(maps.copied[:, None, None, None], pixels[:, :, :side, :side], moved)
@@ -162,10 +170,10 @@ def _recoloured(pixels: "Tensor", colour: "Tensor", mixes_channels: bool) -> "Te
     matrix, shift = colour[:, :, :channels, None, None], colour[:, :, channels, None, None]
     if not mixes_channels:
         return pixels.mul_(matrix.diagonal(dim1=1, dim2=2).permute(0, 3, 1, 2)).add_(shift)
-    planes = []
-    for channel in range(channels):
-        total = pixels[:, 0] * matrix[:, channel, 0]
+    result = torch.empty_like(pixels, memory_format=torch.contiguous_format)
+    for channel, total in enumerate(result.unbind(1)):
+        torch.mul(pixels[:, 0], matrix[:, channel, 0], out=total)
         for other in range(1, channels):
             total.add_(pixels[:, other] * matrix[:, channel, other])
-        planes.append(total.add_(shift[:, channel]))
-    return torch.stack(planes, dim=1)
+        total.add_(shift[:, channel])
+    return result

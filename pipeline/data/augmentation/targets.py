@@ -71,10 +71,11 @@ def moved_masks(masks: "Tensor", maps: Maps) -> "Tensor":
     if maps.moves is None:
         return masks
     height, width = masks.shape[1:]
-    x, y = (at.round().long() for at in sources(maps, maps.side or height))
+    side = maps.side or height
+    x, y = (at.round().long().expand(-1, side, side) for at in sources(maps, side))
     within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     places = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    found = masks.reshape(len(masks), -1).gather(1, places.view(len(masks), -1)).view(places.shape)
+    found = masks.reshape(len(masks), -1).gather(1, places.reshape(len(masks), -1)).view(places.shape)
     return torch.where(within, found, torch.zeros_like(found))
 
 

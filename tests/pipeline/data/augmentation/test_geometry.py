@@ -138,6 +138,17 @@ def test_a_smaller_crop_is_a_window_at_random_and_in_evaluation_the_centre():
     assert render(torch.from_numpy(batch), maps).shape == (3, 3, 6, 6)
 
 
+def test_windows_are_copied_beside_images_that_are_resampled():
+    """Of one batch, where some classes are rotated and what the network sees is smaller than the image."""
+    plain = OFF.with_changes({"crop_size": 6, "horizontal_flip": True})
+    turned = plain.with_changes({"rotation_degrees": 30.0})
+    own = Variants((turned, plain), np.arange(len(IMAGES)) % 2)
+    samples = np.arange(12)
+    found = pixels(Policy(turned, STATISTICS, 9, 0, own), 0, samples)
+    assert np.array_equal(found[1::2], pixels(policy(plain), 0, samples)[1::2])
+    assert np.array_equal(found[::2], pixels(policy(turned), 0, samples)[::2])
+
+
 def test_a_crop_larger_than_the_images_is_refused():
     with pytest.raises(Mistake, match=r"augment\.crop_size: 10 is more than the images' 9 pixels"):
         Policy(OFF.with_changes({"crop_size": 10}), STATISTICS, 9, 0)
