@@ -62,3 +62,13 @@ def test_an_operation_goes_either_way():
     turned = amounts[amounts != 0]
     assert set(np.abs(turned)) == {15.0}  # half of the greatest
     assert (turned > 0).mean() == pytest.approx(0.5, abs=0.12)
+
+
+def test_operations_draw_numbers_of_their_own():
+    own = Numbers(0, 0, np.arange(50), Variants((OFF,)))
+    layers = (own, *operations(own, "rand", 3))
+    for draw in (lambda layer: layer.uniform("crop", 2), lambda layer: layer.normal("crop", 2)):
+        drawn = [draw(layer).tobytes() for layer in layers]
+        assert len(set(drawn)) == len(layers)
+    assert len({layer.keys("crop").tobytes() for layer in layers}) == len(layers)
+    assert len({layer.coin("crop").tobytes() for layer in layers}) == len(layers)
