@@ -111,8 +111,7 @@ def _planes(images: "Tensor", maps: Maps) -> "Tensor":
 def sources(maps: Maps, side: int) -> tuple["Tensor", "Tensor"]:
     """Where each pixel of what the network sees comes from: x and y, each (B, side, side), in pixels of the image.
 
-    A side is 1 along which nothing changes.
-
+    Of upright maps without the axis along which nothing changes: (B, 1, side) and (B, side, 1).
     Written out, not as a matrix product: BLAS picks kernels by batch size, and their bits differ.
     """
     import torch

@@ -21,6 +21,7 @@ from pipeline.data.augmentation import (
 )
 from pipeline.data.augmentation.examples import examples
 from pipeline.data.augmentation.strengths import Numbers
+from pipeline.data.augmentation.targets import moved_masks
 from pipeline.params import Augment, load
 from pipeline.params.augmentation import DETAILS, WHOLE_SET
 
@@ -152,6 +153,19 @@ def test_every_transform_gives_finite_inputs_of_one_form(name, channels):
         assert found.dtype == torch.float32
         assert found.stride() == (side * side * channels, 1, side * channels, channels)
         assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*TABLE, "together"])
+def test_everything_goes_to_the_device_and_is_rendered_there(name):
+    """The meta device computes shapes alone, and refuses tensors that lie elsewhere as any other device does."""
+    changes = ALL.model_dump() if name == "together" else TABLE[name][-1].changes
+    batch, maps = policy(OFF.with_changes(changes)).augmented(IMAGES, 0, np.arange(5))
+    meta = torch.device("meta")
+    found = render(torch.from_numpy(batch).to(meta), maps.to(meta))
+    assert found.device == meta
+    assert found.shape == (5, 3, 9, 9)
+    masks = moved_masks(torch.zeros(5, 9, 9, dtype=torch.bool, device=meta), maps.to(meta))
+    assert masks.shape == (5, 9, 9)
 
 
 def test_every_strength_has_an_example():
