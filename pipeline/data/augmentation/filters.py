@@ -50,6 +50,12 @@ def blurred(pixels: "Tensor", weights: "Tensor") -> "Tensor":
     return pixels
 
 
+def noisy(pixels: "Tensor", noise: Noise) -> "Tensor":
+    """Images (B, C, H, W) with a normal number of its own added to each value."""
+    drawn = normal(noise.keys, tuple(pixels.shape[1:]))
+    return drawn.mul_(noise.deviation[:, None, None, None]).add_(pixels)
+
+
 # --- numbers on the device --------------------------------------------------------------------------------------------
 
 

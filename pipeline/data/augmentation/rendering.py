@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pipeline.data.augmentation.deformation import displacements
-from pipeline.data.augmentation.filters import Noise, blurred, normal
+from pipeline.data.augmentation.filters import Noise, blurred, noisy
 from pipeline.data.augmentation.patches import Clutter, Erased, filled_with_noise, inside, painted
 
 if TYPE_CHECKING:
@@ -94,10 +94,9 @@ def _planes(images: "Tensor", maps: Maps) -> "Tensor":
     else:
         pixels = pixels.to(torch.float32, memory_format=torch.contiguous_format)
     if maps.blur is not None:
-        pixels = blurred(pixels, maps.blur)
+        pixels = _on_those(maps.blur[:, maps.blur.shape[1] // 2] < 1, pixels, maps.blur, blurred)
     if maps.noise is not None:
-        drawn = normal(maps.noise.keys, tuple(pixels.shape[1:]))
-        pixels = drawn.mul_(maps.noise.deviation[:, None, None, None]).add_(pixels)
+        pixels = _on_those(maps.noise.deviation > 0, pixels, maps.noise, noisy)
     pixels = _recoloured(pixels, maps.colour, maps.mixes_channels)
     if maps.clutter is not None:
         pixels = painted(pixels, maps.clutter)
@@ -105,6 +104,18 @@ def _planes(images: "Tensor", maps: Maps) -> "Tensor":
         pixels = filled_with_noise(pixels, maps.erased)
     if maps.boxes is not None:
         pixels = pixels.masked_fill_(inside(maps.boxes, pixels.shape[-1])[:, None], 0.0)
+    return pixels
+
+
+def _on_those(chosen: "Tensor", pixels: "Tensor", own: Any, work: "Callable[[Tensor, Any], Tensor]") -> "Tensor":
+    """`work` with what is their `own` on the images that are `chosen` (B, bool): it leaves others as they are anyway.
+
+    A GPU does all, rather than wait until it is known how many are chosen.
+    """
+    if pixels.device.type != "cpu" or chosen.all():
+        return work(pixels, own)
+    rows = chosen.nonzero()[:, 0]
+    pixels[rows] = work(pixels[rows], _each(own, lambda tensor: tensor[rows]))
     return pixels
 
 
