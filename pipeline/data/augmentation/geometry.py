@@ -96,7 +96,7 @@ def resized_crop(numbers: Numbers, frame: Frame) -> Array:
 def crop(numbers: Numbers, frame: Frame) -> Array:
     """A window at a whole-pixel offset; after a resized crop, which is of the seen size already, the padding alone."""
     padding = numbers.strength("crop_padding")[:, None]
-    room = np.where(numbers.strength("resized_crop") > 0, 0, frame.stored - frame.seen)[:, None]
+    room = float(frame.stored - frame.seen) * (numbers.strength("resized_crop") == 0)[:, None]
     offsets = numbers.uniform("crop", 2) * (room + 2 * padding + 1)
     return _shift(np.floor(offsets) - padding)
 
@@ -154,9 +154,10 @@ def _composed(table: dict[str, Transform], numbers: Numbers, frame: Frame) -> Ar
     for key, transform in table.items():
         always = key == "crop_padding" and frame.seen < frame.stored
         if numbers.on(key) or always:
-            on = (numbers.strength(key) > 0) | always
             with_it = transform(numbers, frame) if matrices is _IDENTITY else matrices @ transform(numbers, frame)
-            matrices = with_it if on.all() else np.where(on[:, None, None], with_it, matrices)
+            if not always and not numbers.everywhere(key):
+                with_it = np.where(numbers.strength(key)[:, None, None] > 0, with_it, matrices)
+            matrices = with_it
     return matrices if matrices is not _IDENTITY else np.tile(_IDENTITY, (len(numbers), 1, 1))
 
 

@@ -39,6 +39,11 @@ class Variants:
         """The keys that are above 0 for any image."""
         return frozenset(key for key, largest in self._largest.items() if largest > 0)
 
+    @cached_property
+    def everywhere(self) -> frozenset[str]:
+        """The keys that are above 0 for all images."""
+        return frozenset(key for key, values in self._values.items() if values.min() > 0)
+
     def strength(self, key: str, samples: NDArray[np.int64]) -> Array:
         """One number a sample: (B,)."""
         values = self._values[key]
@@ -98,6 +103,10 @@ class Numbers:
         """Whether any image of the set, in this batch or not, has this transform."""
         return key in self.variants.on
 
+    def everywhere(self, key: str) -> bool:
+        """Whether all images of the set have it."""
+        return key in self.variants.everywhere
+
     def named(self, purpose: str) -> str:
         """The stream that `purpose` draws from."""
         return purpose
@@ -148,6 +157,9 @@ class Operation(Numbers):
 
     def on(self, key: str) -> bool:
         return key in self.strengths
+
+    def everywhere(self, key: str) -> bool:
+        return False
 
     def strength(self, key: str) -> Array:
         return self.strengths.get(key, np.zeros(len(self)))

@@ -155,6 +155,18 @@ def test_every_transform_gives_finite_inputs_of_one_form(name, channels):
         assert found.isfinite().all()
 
 
+RECOLOURING = {"brightness", "contrast", "saturation", "hue_degrees", "pca_shift", "noise", "automatic"}
+
+
+@pytest.mark.parametrize(
+    "changes", [pytest.param(c[-1].changes, id=n) for n, c in TABLE.items() if not RECOLOURING & set(c[-1].changes)]
+)
+def test_what_moves_hides_or_blurs_keeps_the_range_of_pixels(changes):
+    found = pixels(policy(OFF.with_changes(changes)), 0, list(range(40)))
+    assert found.min() >= -1e-6
+    assert found.max() <= 1 + 1e-6
+
+
 @pytest.mark.parametrize("name", [*TABLE, "together"])
 def test_everything_goes_to_the_device_and_is_rendered_there(name):
     """The meta device computes shapes alone, and refuses tensors that lie elsewhere as any other device does."""
