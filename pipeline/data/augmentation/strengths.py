@@ -60,11 +60,7 @@ def of_split(settings: Augment, train: Split, classes: Sequence[str]) -> Variant
     classes: the names of the labels. Raises Mistake that names a class or a path that is not there.
     """
     by_class, by_image = settings.per_class, settings.per_image
-    wrong = [
-        f"params.yaml: augment.per_class.{name}: no such class{nearest(name, classes)}"
-        for name in by_class
-        if name not in classes
-    ]
+    wrong = unknown_classes(settings, classes)
     places = {path: place for place, path in enumerate(train.paths())} if by_image else {}
     wrong += [
         f"params.yaml: augment.per_image.{path}: no such training image{nearest(path, list(places), otherwise='')}"
@@ -85,6 +81,12 @@ def of_split(settings: Augment, train: Split, classes: Sequence[str]) -> Variant
         of_sample[places[path]] = len(found)
         found.append(before.with_changes(changes))
     return Variants(tuple(found), of_sample)
+
+
+def unknown_classes(settings: Augment, classes: Sequence[str]) -> list[str]:
+    """What is wrong with the names in augment.per_class: a line each."""
+    unknown = [name for name in settings.per_class if name not in classes]
+    return [f"params.yaml: augment.per_class.{name}: no such class{nearest(name, classes)}" for name in unknown]
 
 
 @dataclass(frozen=True)
