@@ -13,6 +13,7 @@ from models.catalogue import Settings, setting
 from pipeline import paths
 from pipeline.errors import Mistake
 from pipeline.params import fields, reading, sources, space
+from pipeline.params.augmentation import Augment
 from pipeline.params.fields import Choice, Section, Switch
 from pipeline.params.space import Dimension, has_momentum
 
@@ -116,18 +117,6 @@ else:
     LossSection = _choice("LossSection", catalogue.LOSSES, Choice)
     OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
-
-
-class Augment(Settings):
-    normalization: Literal["channel", "none"] = setting("how pixels are scaled", unsearchable=_BEFORE_SEARCH)
-    crop_padding: int = setting("pixels of padding before a random crop", ge=0, le=512, search=(0, 4))
-    horizontal_flip: bool = setting("mirror every second image at random")
-    rotation_degrees: float = setting("rotate by up to this either way", ge=0, le=180, search=(0.0, 30.0))
-    brightness: float = setting("add up to this share of the range either way", ge=0, le=1, search=(0.0, 0.5))
-    contrast: float = setting("scale about mid-grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
-    saturation: float = setting("scale about each pixel's grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
-    pca_shift: float = setting("standard deviation of AlexNet's colour shift", ge=0, le=10, search=(0.0, 0.3))
-    cutout_size: int = setting("side of the square that is blanked", ge=0, le=4096, search=(0, 16))
 
 
 class Train(Settings):

@@ -142,6 +142,29 @@ def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> N
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "per_class: {}",
+            'per_class: {"six": {scale: 0.1}, "6": {scale: 0.1}}',
+            "augment.per_class.six: no such class;",
+        ),
+        ("crop_size: null", "crop_size: 9", "augment.crop_size: 9 is more than the images' 8 pixels;"),
+    ],
+)
+def test_check_holds_augmentation_against_the_images(
+    clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    folder = clone()
+    monkeypatch.chdir(folder)
+    changed(folder, (old, new))
+    with pytest.raises(Mistake) as caught:
+        check.check()
+    (line,) = caught.value.lines
+    assert line.startswith(f"params.yaml: {said}")
+
+
 def test_check_misses_a_stage_and_the_repository(
     clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -186,6 +186,7 @@ FREE = {
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
+    and path[-1] not in ("alternating_flip", "per_class", "per_image")
 }
 
 
