@@ -20,6 +20,7 @@ from pipeline import params
 from pipeline.errors import Mistake
 from pipeline.params import Params, reading
 from pipeline.params.reading import parse_yaml
+from pipeline.params.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -285,7 +286,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
     assert numbers == sorted(numbers)
     assert [line.split(": ", 1)[1] for line in said] == [
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
-        "data.source: \"folders\" is not allowed; must be one of digits, folder; did you mean 'folder'?",
+        f"data.source: \"folders\" is not allowed; must be one of {', '.join(SOURCES)}; did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
         "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
