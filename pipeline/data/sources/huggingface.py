@@ -7,6 +7,7 @@ an address in it.
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -170,7 +171,7 @@ class Images:
                     raise Mistake(f"{self.place}: split {name}: no column {column} ({there}); see data.huggingface")
             if len(loaded[name]) == 0:
                 raise Mistake(f"{self.place}: split {name}: empty; set data.huggingface.{split}_split to another")
-        columns = [self._image, self._label]
+        columns = list(dict.fromkeys((self._image, self._label)))
         return {
             split: loaded[name].select_columns(columns).with_format("arrow") for split, name in self._splits.items()
         }
@@ -213,7 +214,7 @@ class Images:
         if dataset is None:
             raise Mistake("data.huggingface.dataset: null; name a set of the hub, or set data.path to a local folder")
         hugging = _library()
-        cache = paths.raw("huggingface") / ".cache"
+        cache = self._base.with_name(f".{self._base.name}.cache")  # what arrived stays there for the next try
         try:
             loaded = hugging.load_dataset(dataset, configuration, revision=revision, cache_dir=str(cache))
         except Exception as error:  # no network, no such name, no such configuration: each by errors of its own
@@ -222,8 +223,24 @@ class Images:
                 "check the name; where there is no network, `load_dataset(...).save_to_disk(FOLDER)` elsewhere, bring"
                 " the folder here and set data.path to it",
             ) from None
+        for split in loaded.values():
+            for outside in _outside(split.with_format("arrow"), cache):
+                raise Mistake(f"{self.place}: names {shown(outside)}, a file of this machine, as its own: not taken")
         with paths.replacing(self._base) as (folder,):
-            loaded.save_to_disk(str(folder))
+            loaded.save_to_disk(str(folder))  # which takes in the files that a table names
+        shutil.rmtree(cache)
+
+
+def _outside(table: "datasets.Dataset", cache: Path) -> Iterator[str]:
+    """The files that a table names instead of holding their bytes, less those that were downloaded with it."""
+    for start in range(0, len(table), _ROWS):
+        rows = table[start : start + _ROWS]
+        for column in rows.column_names:
+            if {"bytes", "path"} <= {field.name for field in getattr(rows[column].type, "fields", ())}:
+                held = rows.filter(rows[column].combine_chunks().field("bytes").is_null())[column]
+                for path in held.combine_chunks().field("path").to_pylist():
+                    if path is not None and not Path(path).resolve().is_relative_to(cache.resolve()):
+                        yield path
 
 
 def _library() -> Any:

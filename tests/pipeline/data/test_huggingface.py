@@ -143,7 +143,7 @@ def test_a_path_in_a_table_is_never_opened(tmp_path: Path) -> None:
     """It would read any file of this machine for whoever wrote the table."""
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(0))
-    outside = {**rows(0, 2), "image": [{"bytes": None, "path": str(secret)}, {"bytes": png(1), "path": str(secret)}]}
+    outside = {**rows(0, 2), "image": [{"bytes": None, "path": str(secret)}, {"bytes": png(1), "path": "1.png"}]}
     folder = tmp_path / "set"
     folder.mkdir()
     import pyarrow.parquet as pq
@@ -155,6 +155,8 @@ def test_a_path_in_a_table_is_never_opened(tmp_path: Path) -> None:
     assert found[1].problem is None
     with pytest.raises(FileNotFoundError):
         source.read("train/00000")
+    from_hub = opened(None, dataset=str(folder), test_split=None)
+    assert refused(from_hub).endswith(f"names {secret}, a file of this machine, as its own: not taken")
 
 
 def test_what_is_wrong_is_told_with_the_key(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_the_stamp_imports_nothing_and_sees_every_change(tmp_path: Path) -> None
 
 
 def test_a_hub_set_is_kept_as_a_local_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
     """`load_dataset` takes a folder for a hub's name: what is behind it is the library's."""
     hub = parquet(tmp_path / "hub")
@@ -221,9 +223,7 @@ def test_a_hub_set_is_kept_as_a_local_one(
     again = opened(None, dataset=str(hub))
     assert again.scan().found == scan.found
     assert again.read("test/00000") == png(6)
-    assert [file.name for file in paths.raw("huggingface").iterdir() if not file.name.startswith(".")] == [
-        str(hub).replace("/", "--")
-    ]
+    assert [file.name for file in paths.raw("huggingface").iterdir()] == [str(hub).replace("/", "--")]
 
 
 def test_no_name_no_network_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_no_name_no_network_no_package(tmp_path: Path, monkeypatch: pytest.Monke
     message = refused(opened(None, dataset="some/where"))
     assert message.startswith("data.huggingface.dataset: some/where: cannot be loaded: ")
     assert "`load_dataset(...).save_to_disk(FOLDER)` elsewhere" in message
-    assert not [file for file in paths.raw("huggingface").glob("*") if not file.name.startswith(".cache")]
+    assert not [file for file in paths.raw("huggingface").glob("*") if not file.name.startswith(".")]
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'retrace[huggingface]'" in refused(opened(two_splits_of(tmp_path)))
 
