@@ -40,6 +40,11 @@ def raw(kind: str) -> Path:
     return root() / RAW / kind
 
 
+def states() -> Path:
+    """What stages keep while they work: STAGE/FINGERPRINT/."""
+    return state() / "state"
+
+
 def source_memory() -> Path:
     """What the stage `source` remembers between runs."""
     return state() / "source"

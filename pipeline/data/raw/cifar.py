@@ -3,19 +3,15 @@
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pipeline.data.raw.base import TEST, TRAIN, Found, Scan
+from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan
 from pipeline.data.raw.download import Remote, fetch
 from pipeline.data.raw.official import home, numbered, raw_decoder
 from pipeline.data.raw.tar import members
 from pipeline.data.raw.unpacked import Unpacked
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _CHANNELS, _SIDE = 3, 32
 _PIXELS = _CHANNELS * _SIDE * _SIDE
@@ -98,7 +94,7 @@ class CifarImages:
         wanted.sort(key=lambda item: item[0].offset)  # in an archive, as they lie
         return ((path, place.content.exactly(place.offset, place.size)) for place, path in wanted)
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         return raw_decoder((_CHANNELS, _SIDE, _SIDE), (1, 2, 0), size, channels)
 
     def _folder(self) -> Path | None:

@@ -1,6 +1,5 @@
 """Files with a public home: fetched once, resumed where they were cut, checked, and whole or absent."""
 
-import fcntl
 import hashlib
 import http.client
 import io
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
+from pipeline.locks import lock
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -73,7 +73,7 @@ def _locked(part: Path) -> Iterator[io.BufferedRandom]:
     """The file opened for appending, for this process alone: two that append would mix their bytes."""
     while True:
         with part.open("a+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            lock(stream)
             if part.exists() and os.path.samestat(part.stat(), os.fstat(stream.fileno())):
                 yield stream
                 return

@@ -2,14 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline import paths
+from pipeline.data.raw.base import Decoded
 from pipeline.data.text import shown
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def home(path: Path | None, kind: str) -> tuple[Path, str]:
@@ -21,7 +17,7 @@ def home(path: Path | None, kind: str) -> tuple[Path, str]:
 
 def raw_decoder(
     shape: tuple[int, int, int], axes: tuple[int, int, int], size: int, channels: int
-) -> "Callable[[bytes], NDArray[np.uint8]]":
+) -> Callable[[bytes], Decoded]:
     """From pixel bytes, an array of `shape` in C order, to (size, size, channels).
 
     axes: of that array, which are height, width and channels.
@@ -30,10 +26,12 @@ def raw_decoder(
 
     from pipeline.data.images import Unreadable, fitted
 
-    def decode(content: bytes) -> "NDArray[np.uint8]":
+    def decode(content: bytes) -> Decoded:
         if len(content) != shape[0] * shape[1] * shape[2]:
             raise Unreadable(f"{len(content)} bytes, not {' x '.join(map(str, shape))}")
-        return fitted(np.frombuffer(content, dtype=np.uint8).reshape(shape).transpose(axes), size, channels)
+        pixels = np.frombuffer(content, dtype=np.uint8).reshape(shape).transpose(axes)
+        height, width, _ = pixels.shape
+        return Decoded(fitted(pixels, size, channels), height, width)
 
     return decode
 

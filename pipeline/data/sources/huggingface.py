@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import paths
-from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Found, Scan, Stamp
+from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Decoded, Found, Scan, Stamp
 from pipeline.data.raw.official import home, numbered
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
 if TYPE_CHECKING:
     import datasets
-    import numpy as np
-    from numpy.typing import NDArray
 
 _ROWS = 1_000  # looked at at a time
 _MOST_BYTES = 1 << 30  # of an image
@@ -96,7 +94,7 @@ class Images:
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         return ((path, self.read(path)) for path in paths)
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         from pipeline.data.images import decode
 
         return lambda content: decode(content, size, channels)
@@ -164,13 +162,11 @@ class Images:
                     for split, name in missing.items()
                 )
             )
-        for split, name in self._splits.items():
+        for name in self._splits.values():
             for column in (self._image, self._label):
                 if column not in loaded[name].column_names:
                     there = ", ".join(map(shown, loaded[name].column_names))
                     raise Mistake(f"{self.place}: split {name}: no column {column} ({there}); see data.huggingface")
-            if len(loaded[name]) == 0:
-                raise Mistake(f"{self.place}: split {name}: empty; set data.huggingface.{split}_split to another")
         columns = list(dict.fromkeys((self._image, self._label)))
         return {
             split: loaded[name].select_columns(columns).with_format("arrow") for split, name in self._splits.items()

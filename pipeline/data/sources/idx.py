@@ -5,18 +5,14 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from pipeline.data.raw.base import TEST, TRAIN, Found, Scan
+from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan
 from pipeline.data.raw.download import Remote, fetch
 from pipeline.data.raw.official import home, numbered, raw_decoder
 from pipeline.data.raw.unpacked import Unpacked
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _BYTES = 0x08  # the one type of numbers that images have: unsigned bytes
 _MOST_SIDE = 4096
@@ -138,7 +134,7 @@ class Images:
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         return ((path, self.read(path)) for path in sorted(paths, key=_place))
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         _, rows, columns = self._arrays[TRAIN, "images"].shape
         if self._transposed:
             return raw_decoder((columns, rows, 1), (1, 0, 2), size, channels)

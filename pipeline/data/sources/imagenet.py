@@ -8,19 +8,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from pipeline.data.raw.base import TEST, TRAIN, Found, Scan
+from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan
 from pipeline.data.raw.matlab import struct_array
 from pipeline.data.raw.official import home
 from pipeline.data.raw.tar import Member, members
 from pipeline.data.raw.unpacked import Unpacked
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _TRAIN, _VALIDATION, _DEVKIT = FILES = (
     "ILSVRC2012_img_train.tar",
@@ -88,7 +84,7 @@ class Images:
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         return ((path, self.read(path)) for path in paths)
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         from pipeline.data.images import decode
 
         return lambda content: decode(content, size, channels)

@@ -52,7 +52,7 @@ def test_every_image_and_label_comes_back(tmp_path: Path, form: str) -> None:
     contents = dict(source.contents([found.path for found in scan.found]))
     for found, image in zip(scan.found, images, strict=True):
         assert found.stamp.size == len(contents[found.path]) == 3072
-        np.testing.assert_array_equal(decode(contents[found.path]), image)
+        np.testing.assert_array_equal(decode(contents[found.path]).pixels, image)
     backwards = [found.path for found in scan.found[::-7]]
     assert [source.read(path) for path in backwards] == [contents[path] for path in backwards]
     again = Cifar10(put(tmp_path, files, form))  # as prepare opens it: a read without a scan
@@ -80,7 +80,7 @@ def test_cifar100_by_either_label(tmp_path: Path, labels: str) -> None:
     assert [found.label for found in scan.found[:200]] == [f"{labels}_{number:02d}" for number in expected]
     assert len(scan.classes) == {"fine": 100, "coarse": 20}[labels]
     image = official.pixels(0, 200, 32, 32, 3)[123]
-    np.testing.assert_array_equal(source.decoder(32, 3)(source.read("train/00123")), image)
+    np.testing.assert_array_equal(source.decoder(32, 3)(source.read("train/00123")).pixels, image)
 
 
 def refused(source: Source) -> str:

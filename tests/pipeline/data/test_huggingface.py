@@ -89,7 +89,9 @@ def test_every_image_and_label_comes_back(tmp_path: Path, make: Callable[[Path],
     assert list(contents.values()) == [png(n) for n in range(10)]
     assert [found.stamp.size for found in scan.found] == [len(content) for content in contents.values()]
     again = opened(tmp_path / "set")  # as prepare opens it: a read without a scan
-    np.testing.assert_array_equal(again.decoder(6, 3)(again.read("test/00001")), official.pixels(7, 6, 8, 3)[:, 1:7])
+    np.testing.assert_array_equal(
+        again.decoder(6, 3)(again.read("test/00001")).pixels, official.pixels(7, 6, 8, 3)[:, 1:7]
+    )
     with pytest.raises(FileNotFoundError):
         again.read("test/00004")
 
@@ -176,8 +178,9 @@ def test_what_is_wrong_is_told_with_the_key(tmp_path: Path) -> None:
     assert "set data.huggingface.test_split to null" in message
     saved(tmp_path / "null", train=table({**rows(0, 2), "label": ["a", None]}, datasets.Value("string")))
     assert "split train, row 1: no label in label" in refused(opened(tmp_path / "null", test_split=None))
-    saved(tmp_path / "hollow", train=table(rows(0, 2)), test=table(rows(0, 0)))
-    assert "split test: empty" in refused(opened(tmp_path / "hollow"))
+    hollow = parquet(tmp_path / "hollow")
+    table(rows(0, 0)).to_parquet(str(hollow / "data" / "test-00000-of-00001.parquet"))
+    assert refused(opened(hollow)).endswith('cannot be read: ValueError: Instruction "test" corresponds to no data!')
 
 
 @pytest.mark.parametrize("make", [two_splits, parquet])

@@ -54,10 +54,10 @@ def test_every_image_and_label_comes_back(tmp_path: Path, gz: bool) -> None:
     contents = dict(source.contents([found.path for found in reversed(scan.found)]))
     decode = source.decoder(28, 1)
     for found, image in zip(scan.found, images, strict=True):
-        np.testing.assert_array_equal(decode(contents[found.path])[:, :, 0], image)
+        np.testing.assert_array_equal(decode(contents[found.path]).pixels[:, :, 0], image)
         assert found.stamp.size == len(contents[found.path])
     assert opened(tmp_path).read("test/00003") == contents["test/00003"]
-    assert opened(tmp_path).decoder(32, 3)(contents["test/00003"]).shape == (32, 32, 3)
+    assert opened(tmp_path).decoder(32, 3)(contents["test/00003"]).pixels.shape == (32, 32, 3)
 
 
 def test_emnist_lies_on_its_side_and_has_names_of_its_own(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_emnist_lies_on_its_side_and_has_names_of_its_own(tmp_path: Path) -> Non
         (tmp_path / stem).write_bytes(official.packed(official.idx(shifted)))
     source = opened(tmp_path, "other", transposed=True)
     assert source.scan().classes == tuple(map(str, range(1, 11)))
-    image = source.decoder(28, 1)(source.read("train/00005"))[:, :, 0]
+    image = source.decoder(28, 1)(source.read("train/00005")).pixels[:, :, 0]
     np.testing.assert_array_equal(image, arrays["train-images-idx3-ubyte"][5].T)
 
 
@@ -197,4 +197,4 @@ def test_damage_anywhere_ends_in_a_mistake_or_leaves_images(
         return
     decode = source.decoder(8, 1)
     for found in scan.found[:: len(scan.found) // 3]:
-        assert decode(source.read(found.path)).shape == (8, 8, 1)
+        assert decode(source.read(found.path)).pixels.shape == (8, 8, 1)

@@ -61,7 +61,7 @@ def test_every_image_is_read_where_it_lies(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert contents[test[2].path] == parts["validation"]["ILSVRC2012_val_00000003.JPEG"]
 
-    pixels = source.decoder(16, 3)(contents["train/n02124075/n02124075_3.JPEG"])
+    pixels = source.decoder(16, 3)(contents["train/n02124075/n02124075_3.JPEG"]).pixels
     assert pixels.shape == (16, 16, 3)
     np.testing.assert_allclose(pixels[8, 8], (40, 30, 0), atol=3)
     assert Images(tmp_path).read("val/ILSVRC2012_val_00000007.JPEG") == contents["val/ILSVRC2012_val_00000007.JPEG"]
