@@ -66,14 +66,20 @@ class CifarImages:
         return repr([(s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino) if s else None for s in stats]).encode()
 
     def scan(self) -> Scan:
-        self.__dict__.pop("_files", None)  # they may have changed since another scan
+        files: dict[str, _File] = {}
+        labels: dict[str, bytes] = {}
+        for name, file in self._walk():  # labels on the way: one pass over a packed archive
+            files[name] = file
+            if name != self._layout.names:
+                labels[name] = self._labels(file)
+        self._files = self._checked(files)  # in place of those of another scan
         classes = self._classes()
         found = []
         for split, names in self._layout.batches.items():
             index = 0
             for name in names:
                 stamp = self._files[name].content.stamp(_PIXELS)
-                for label in self._labels(name):
+                for label in labels[name]:
                     if label >= len(classes):
                         raise Mistake(
                             f"{self.place}: {name}: image {index}: label {label}, but {self._layout.names} names"
@@ -118,20 +124,27 @@ class CifarImages:
             raise Mistake(f"{self.place}: {self._layout.names}: no class names, or one twice; fetch it again")
         return names
 
-    def _labels(self, name: str) -> Iterator[int]:
-        file, record = self._files[name], self._layout.record
-        end = file.offset + file.size
-        for start in range(file.offset, end, _RECORDS * record):
-            yield from file.content.exactly(start, min(_RECORDS * record, end - start))[self._layout.label_at :: record]
+    def _labels(self, file: _File) -> bytes:
+        record, end = self._layout.record, file.offset + file.size
+        return b"".join(
+            file.content.exactly(start, min(_RECORDS * record, end - start))[self._layout.label_at :: record]
+            for start in range(file.offset, end, _RECORDS * record)
+        )
 
     def _places(self, split: str) -> "_Places":
         return _Places([self._files[name] for name in self._layout.batches[split]], self._layout)
 
     @cached_property
     def _files(self) -> dict[str, _File]:
-        """Every file of the layout. Raises Mistake where one is missing, or no whole number of records."""
+        return self._checked(dict(self._walk()))
+
+    def _walk(self) -> Iterator[tuple[str, _File]]:
+        """The files of the layout that are there, as they lie."""
         folder = self._folder()
-        found = self._in_archive() if folder is None else self._in_folder(folder)
+        return self._in_archive() if folder is None else self._in_folder(folder)
+
+    def _checked(self, found: dict[str, _File]) -> dict[str, _File]:
+        """The same. Raises Mistake where one is missing, or no whole number of records."""
         lines = [f"{name}: missing" for name in self._layout.files if name not in found]
         for names in self._layout.batches.values():
             sizes = {name: found[name].size for name in names if name in found}
@@ -144,13 +157,12 @@ class CifarImages:
             raise Mistake(*(f"{self.place}: {line}; fetch {self._layout.remote.url} again" for line in lines))
         return found
 
-    def _in_folder(self, folder: Path) -> dict[str, _File]:
-        files = {name: folder / name for name in self._layout.files if (folder / name).is_file()}
-        return {
-            name: _File(Unpacked(file, f"{self.place}: {name}"), 0, file.stat().st_size) for name, file in files.items()
-        }
+    def _in_folder(self, folder: Path) -> Iterator[tuple[str, _File]]:
+        for name in self._layout.files:
+            if (file := folder / name).is_file():
+                yield name, _File(Unpacked(file, f"{self.place}: {name}"), 0, file.stat().st_size)
 
-    def _in_archive(self) -> dict[str, _File]:
+    def _in_archive(self) -> Iterator[tuple[str, _File]]:
         archive = self._archive()
         if self._downloads:
             fetch(self._layout.remote, self._base)
@@ -160,11 +172,9 @@ class CifarImages:
                 " to one of them or to the folder that holds it, or to null to have it downloaded"
             )
         content = Unpacked(archive, f"{self.place}: {archive.name}" if archive != self._base else self.place)
-        return {
-            PurePosixPath(member.name).name: _File(content, member.offset, member.size)
-            for member in members(content)
-            if PurePosixPath(member.name).name in self._layout.files
-        }
+        for member in members(content):
+            if (name := PurePosixPath(member.name).name) in self._layout.files:
+                yield name, _File(content, member.offset, member.size)
 
 
 class _Places:
