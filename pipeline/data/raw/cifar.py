@@ -68,12 +68,14 @@ class CifarImages:
     def scan(self) -> Scan:
         files: dict[str, _File] = {}
         labels: dict[str, bytes] = {}
-        for name, file in self._walk():  # labels on the way: one pass over a packed archive
+        classes: tuple[str, ...] = ()
+        for name, file in self._walk():  # names and labels on the way: one pass over a packed archive
             files[name] = file
-            if name != self._layout.names:
+            if name == self._layout.names:
+                classes = self._classes(file)
+            else:
                 labels[name] = self._labels(file)
         self._files = self._checked(files)  # in place of those of another scan
-        classes = self._classes()
         found = []
         for split, names in self._layout.batches.items():
             index = 0
@@ -111,8 +113,7 @@ class CifarImages:
     def _archive(self) -> Path:
         return self._base / self._layout.remote.name if self._downloads or self._base.is_dir() else self._base
 
-    def _classes(self) -> tuple[str, ...]:
-        file = self._files[self._layout.names]
+    def _classes(self, file: _File) -> tuple[str, ...]:
         if file.size > _MOST_NAMES:
             raise Mistake(f"{self.place}: {self._layout.names}: {file.size} bytes, no list of names; fetch it again")
         try:

@@ -44,7 +44,7 @@ def members(content: Unpacked, within: Member | None = None) -> Iterator[Member]
             raise Mistake(f"{place}: cut short: nothing at byte {at}, where it should go on or end; fetch it again")
         if not any(block):
             if within is None:
-                content.check_rest(at)
+                content.check_rest(at + _BLOCK)
             return
         name, size, kind = _header(block, place, first)
         first = False

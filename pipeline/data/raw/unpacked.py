@@ -90,22 +90,30 @@ class _Inflating:
         self._taken = 0  # bytes of the file
         self._input = b""
         self._engine = zlib.decompressobj(31)  # gzip's header and checksum
-        self.offset = 0  # bytes given
+        self._ready, self._given = b"", 0  # what was unpacked last, and how much of that was given
+        self.offset = 0  # bytes given in all
 
     def some(self, most: int) -> bytes:
         """Up to `most` bytes; none at the end, where the checksum has been compared. Raises Mistake, OSError."""
+        if self._given == len(self._ready):
+            self._ready, self._given = self._unpack(), 0
+        piece = self._ready[self._given : self._given + most]
+        self._given += len(piece)
+        self.offset += len(piece)
+        if self.offset > self._most:
+            raise Mistake(f"{self._place}: grows beyond {self._most} bytes: taken for a decompression bomb")
+        return piece
+
+    def _unpack(self) -> bytes:
         while True:
             if self._engine.eof and not self._next_member():
                 return b""
             try:
-                piece = self._engine.decompress(self._input, most)
+                piece = self._engine.decompress(self._input, _CHUNK)
             except zlib.error as error:
                 raise Mistake(f"{self._place}: damaged gzip ({error}); fetch it again") from None
             self._input = self._engine.unconsumed_tail
             if piece:
-                self.offset += len(piece)
-                if self.offset > self._most:
-                    raise Mistake(f"{self._place}: grows beyond {self._most} bytes: taken for a decompression bomb")
                 return piece
             if not self._engine.eof and not self._input:
                 self._input = self._more()

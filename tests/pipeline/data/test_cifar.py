@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.raw import unpacked
 from pipeline.data.raw.base import TEST, TRAIN, Source
 from pipeline.data.sources.cifar10 import Images as Cifar10
 from pipeline.data.sources.cifar100 import Images as Cifar100
@@ -67,6 +68,21 @@ def test_contents_come_as_they_lie_in_the_archive(tmp_path: Path) -> None:
     assert [path for path, _ in source.contents(wanted)] == [
         "train/00000", "train/00004", "test/00001", "train/00008", "train/00003",
     ]  # fmt: skip
+
+
+def test_a_packed_archive_is_unpacked_once_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = official.cifar10(each=400)
+    file = put(tmp_path, files, "archive")
+    read: list[int] = []
+    plain = unpacked._read
+    monkeypatch.setattr(unpacked, "_read", lambda file, *of: read.append(of[1]) or plain(file, *of))
+    source = Cifar10(file)
+    found = source.scan().found
+    once = file.stat().st_size + 2 * unpacked._CHUNK
+    assert sum(read) <= once
+    read.clear()
+    assert sum(1 for _ in source.contents([image.path for image in found])) == 2400
+    assert sum(read) <= once
 
 
 @pytest.mark.parametrize("labels", ["fine", "coarse"])
@@ -144,7 +160,7 @@ def test_archives_that_are_none_or_cut_short(tmp_path: Path) -> None:
         (whole[: len(whole) // 2], "cut short after"),
         (whole[:-5] + b"\0" * 5, "damaged gzip"),
         (official.packed(b""), "no tar archive"),
-        (official.packed(official.tarred(files.items())[:5000]), "cut short: nothing at byte 10240"),
+        (official.packed(official.tarred(files.items())[:5000]), "cut short after 5000 bytes"),
     ]:
         file.write_bytes(content)
         assert expected in refused(Cifar10(file))
