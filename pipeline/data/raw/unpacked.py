@@ -44,20 +44,13 @@ class Unpacked:
         stream: _Inflating | None = getattr(self._own, "stream", None)
         if stream is None or stream.offset > offset:
             stream = self._own.stream = _Inflating(self._file, self.place)
-        try:
-            while stream.offset < offset and stream.some(min(offset - stream.offset, _CHUNK)):
-                pass
-            content = b""
-            if stream.offset == offset:
-                pieces = []
-                while size > 0 and (piece := stream.some(min(size, _CHUNK))):
-                    pieces.append(piece)
-                    size -= len(piece)
-                content = b"".join(pieces)
-        except BaseException:
-            self._own.stream = None
-            raise
-        return content
+        while stream.offset < offset and stream.some(offset - stream.offset):
+            pass
+        pieces = []
+        while size > 0 and (piece := stream.some(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
     def exactly(self, offset: int, size: int) -> bytes:
         """`size` bytes. Raises Mistake where the file ends before."""

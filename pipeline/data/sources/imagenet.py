@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan
+from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan, Stamp
 from pipeline.data.raw.matlab import struct_array
 from pipeline.data.raw.official import home
 from pipeline.data.raw.tar import Member, members
@@ -58,12 +58,12 @@ class Images:
         synsets, truth = self._devkit
         by_wnid = {synset.wnid: synset for synset in synsets.values()}
         self._check_complete(by_wnid, truth)
-        train, validation = self._opened[_TRAIN], self._opened[_VALIDATION]
+        train, validation = (self._opened[name].stamp(0) for name in (_TRAIN, _VALIDATION))
         found = []
         for wnid in sorted(by_wnid):
             own = self._members_of(wnid)
             if not own:
-                raise Mistake(f"{train.place}: {wnid}.tar: no image in it; fetch it again")
+                raise Mistake(f"{self._opened[_TRAIN].place}: {wnid}.tar: no image in it; fetch it again")
             label = by_wnid[wnid].label
             found += [self._found(train, f"train/{wnid}/{name}", own[name], label, TRAIN) for name in sorted(own)]
         for number, name in enumerate(sorted(self._validation)):
@@ -90,9 +90,9 @@ class Images:
         return lambda content: decode(content, size, channels)
 
     @staticmethod
-    def _found(content: Unpacked, path: str, member: Member, label: str, split: str) -> Found:
+    def _found(stamp: Stamp, path: str, member: Member, label: str, split: str) -> Found:
         large = f"{member.size} bytes, more than {_MOST_BYTES}: not opened" if member.size > _MOST_BYTES else None
-        return Found(path, content.stamp(member.size), label, split, large)
+        return Found(path, stamp._replace(size=member.size), label, split, large)
 
     def _check_complete(self, by_wnid: dict[str, _Synset], truth: list[int]) -> None:
         missing = sorted(by_wnid.keys() - self._synset_tars.keys())

@@ -1,6 +1,8 @@
 """ILSVRC-2012's three files: tars within a tar, a devkit, and what can be wrong with them."""
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,6 +186,36 @@ def test_matlab_text_and_numbers_as_scipy_reads_them() -> None:
                 assert ours[name] == str(theirs[name][0])
             for name in ("ILSVRC2012_ID", "num_children", "num_train_images"):
                 assert ours[name] == float(theirs[name][0, 0])
+
+
+def test_a_matlab_file_cut_anywhere_is_refused() -> None:
+    for end in range(len(UNPACKED) - 8):
+        with pytest.raises(ValueError, match=r"."):
+            struct_array(UNPACKED[:end], "synsets")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (b"\x0c\0\0\0\x08\0\0\0", b"\x0c\0\0\0\x04\0\0\0", "cut short"),  # a number of 4 of 8 bytes
+        (b"\x0c\0\0\0\x08\0\0\0", b"\x0a\0\0\0\x08\0\0\0", "numbers of an unknown kind"),
+        (b"\x05\0\x04\0\x11\0\0\0", b"\x05\0\x04\0\0\0\0\0", "structs without names of fields"),
+        (b"\x05\0\x04\0\x11\0\0\0", b"\x05\0\x05\0\x11\0\0\0", "cut short"),  # 5 bytes in a tag that has room for 4
+        (b"kit fox", b"\xff\xffit fo", "text that is not utf-8"),
+        (b"synsets", b"synsetz", "no variable synsets"),
+    ],
+)
+def test_what_is_no_struct_array_is_told(old: bytes, new: bytes, expected: str) -> None:
+    assert old in UNPACKED
+    with pytest.raises(ValueError, match=expected):
+        struct_array(UNPACKED.replace(old, new), "synsets")
+
+
+def test_a_matlab_variable_that_grows_without_end() -> None:
+    packed = zlib.compress(bytes(65 << 20))
+    content = UNPACKED[:128] + struct.pack("<II", 15, len(packed)) + packed
+    with pytest.raises(ValueError, match="beyond 67108864 bytes"):
+        struct_array(content, "synsets")
 
 
 @settings(max_examples=400)
