@@ -1,6 +1,7 @@
 """Sets of Hugging Face `datasets` in local folders, as `save_to_disk` and the hub lay them out."""
 
 import io
+import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,29 @@ def test_every_image_and_label_comes_back(tmp_path: Path, make: Callable[[Path],
     )
     with pytest.raises(FileNotFoundError):
         again.read("test/00004")
+
+
+def _reads(source: Source, paths: list[str], found: "multiprocessing.SimpleQueue[list[bytes]]") -> None:
+    found.put([source.read(path) for path in paths])
+
+
+@pytest.mark.parametrize("make", [two_splits, parquet])
+def test_forked_processes_read_at_once(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    make(tmp_path / "set")
+    context = multiprocessing.get_context("fork")
+    for opened_before in (True, False):
+        source = opened(tmp_path / "set")
+        if opened_before:
+            source.read("train/00000")
+        queues = [context.SimpleQueue() for _ in range(3)]
+        paths = [f"train/{n:05d}" for n in range(6)]
+        workers = [context.Process(target=_reads, args=(source, paths, queue), daemon=True) for queue in queues]
+        for worker in workers:
+            worker.start()
+        assert [queue.get() for queue in queues] == [[png(n) for n in range(6)]] * 3
+        for worker in workers:
+            worker.join()
+            assert worker.exitcode == 0
 
 
 def test_one_set_without_splits_is_the_train_split(tmp_path: Path) -> None:
