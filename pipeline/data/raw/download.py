@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _CHUNK = 256 << 10
 _TIMEOUT_SECONDS = 30.0  # without a byte
-_WAITS_SECONDS = (1.0, 4.0, 15.0)  # before trying again; each byte that arrives gives all of them anew
+_WAITS_SECONDS = (1.0, 4.0)  # before trying again; each byte that arrives gives all of them anew
 
 
 class Remote(NamedTuple):

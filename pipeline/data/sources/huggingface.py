@@ -107,7 +107,7 @@ class Images:
             values += table[start : start + _ROWS].column(self._label).to_pylist()
         for row, value in enumerate(values):
             if not isinstance(value, str | int):
-                what = "no label" if value is None else f"{shown(repr(value))[:60]}, neither text nor a number,"
+                what = "no label" if value is None else f"{shown(repr(value))[:60]}, neither text nor a whole number,"
                 raise Mistake(f"{self.place}: split {self._splits[split]}, row {row}: {what} in {self._label}")
         return values
 
