@@ -1,7 +1,10 @@
 """The downloader against servers as they are: with ranges and without, cut, wrong, absent."""
 
 import hashlib
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +35,8 @@ class Server(ThreadingHTTPServer):
         self.asked: list[str | None] = []  # the Range of each request
         self.lying_range = False
         self.says_length = True
+        self.stalls_after: int | None = None  # bytes of one answer, which then waits
+        self.go_on = threading.Event()
 
     @property
     def address(self) -> str:
@@ -60,6 +65,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(content) - start))
         self.end_headers()
         cut = self.server.cut_after.pop(0) if self.server.cut_after else None
+        if (stall := self.server.stalls_after) is not None:
+            self.server.stalls_after = None
+            self.wfile.write(content[start : start + stall])
+            self.server.go_on.wait(20)
+            return
         self.wfile.write(content[start:] if cut is None else content[start : start + cut])
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -74,6 +84,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=found.serve_forever, args=(0.02,))
         thread.start()
         yield found
+        found.go_on.set()
         found.shutdown()
         thread.join()
 
@@ -118,12 +129,35 @@ def test_goes_on_where_it_was_cut(server: Server, remote: Remote, tmp_path: Path
 
 
 def test_goes_on_after_a_kill(server: Server, remote: Remote, tmp_path: Path) -> None:
-    (tmp_path / "set.bin.part").write_bytes(CONTENT[:123_456])
+    server.stalls_after = 700_000
+    code = (
+        "import sys; from pathlib import Path; from pipeline.data.raw.download import Remote, fetch\n"
+        "fetch(Remote(*sys.argv[1:3]), Path(sys.argv[3]))"
+    )
+    command = [sys.executable, "-c", code, remote.url, MD5, str(tmp_path)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
+    part = tmp_path / "set.bin.part"
+    until = time.monotonic() + 20
+    while not (part.exists() and part.stat().st_size >= 500_000):
+        assert time.monotonic() < until, "nothing arrived"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    came = part.stat().st_size
     assert fetch(remote, tmp_path).read_bytes() == CONTENT
-    assert server.asked == ["bytes=123456-"]
-    (tmp_path / "set.bin").rename(tmp_path / "set.bin.part")  # killed between the last byte and the rename
+    assert server.asked == [None, f"bytes={came}-"]
+    (tmp_path / "set.bin").rename(part)  # killed between the last byte and the rename
     assert fetch(remote, tmp_path).read_bytes() == CONTENT
     assert left(tmp_path) == ["set.bin"]
+
+
+def test_a_server_that_falls_silent_is_asked_again(
+    server: Server, remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_TIMEOUT_SECONDS", 0.2)
+    server.stalls_after = 700_000
+    assert fetch(remote, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 2
 
 
 def test_a_server_without_ranges_sends_all_of_it_again(server: Server, remote: Remote, tmp_path: Path) -> None:
