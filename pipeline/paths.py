@@ -14,6 +14,7 @@ DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 CONSTRAINTS = Path("constraints.txt")
 
+RAW = Path("data/raw")  # what was downloaded; known to neither git nor DVC
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
@@ -32,6 +33,11 @@ def root() -> Path:
 def state() -> Path:
     """Working state (spools, hash caches, locks): ignored by git, unknown to DVC, safe to delete between runs."""
     return root() / ".retrace"
+
+
+def raw(kind: str) -> Path:
+    """Where a source keeps what it downloads: the root's, so that no temporary experiment fetches it again."""
+    return root() / RAW / kind
 
 
 def states() -> Path:

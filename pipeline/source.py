@@ -104,8 +104,8 @@ def _load(file: Path) -> dict[str, Any]:
 def _digest_of_params() -> str:
     """A hash of params.yaml and of all that decides whether it is valid and how a source is listed."""
     top = Path(__file__).parent
-    code = [*(top / "params").glob("*.py"), *(top / "data" / "sources").glob("*.py"), Path(__file__)]
-    code += (top / "data" / "raw").glob("*.py")
+    code = [*(top / "params").glob("*.py"), Path(__file__)]
+    code += [*(top / "data" / "sources").glob("*.py"), *(top / "data" / "raw").glob("*.py")]
     code += [top.parent / "models" / "catalogue.py", top / "data" / "listing.py", top / "data" / "text.py"]
     digest = hashlib.sha256(sys.version.encode())
     for file in (paths.PARAMS, *sorted(code)):

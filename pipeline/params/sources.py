@@ -93,4 +93,60 @@ def columns(text: str | None) -> list[str]:
     return [] if text is None else [name.strip() for name in text.split(",")]
 
 
-SOURCES: dict[str, type[Source]] = {"digits": Digits, "folder": Folder, "archive": Archive, "table": Table}
+class Cifar10(Source):
+    """CIFAR-10's official binary version, downloaded where data.path is null."""
+
+    path: ClassVar[Literal["needed", "optional", "unused"]] = "optional"
+
+
+class Cifar100(Source):
+    """CIFAR-100's official binary version, downloaded where data.path is null."""
+
+    path: ClassVar[Literal["needed", "optional", "unused"]] = "optional"
+    labels: Literal["fine", "coarse"] = setting("100 classes, or the 20 kinds of them", unsearchable=_BEFORE_SEARCH)
+
+
+class Idx(Source):
+    """The MNIST family: four IDX files, downloaded where data.path is null."""
+
+    path: ClassVar[Literal["needed", "optional", "unused"]] = "optional"
+    own_image_size: ClassVar[int] = 28
+    own_channels: ClassVar[int] = 1
+    dataset: Literal["mnist", "fashion_mnist", "kmnist", "other"] = setting(
+        "which of them: its home and its class names", unsearchable=_BEFORE_SEARCH
+    )
+    transposed: bool = setting("pixels lie column by column, as EMNIST's", unsearchable=_BEFORE_SEARCH)
+
+
+class Imagenet(Source):
+    """ImageNet ILSVRC-2012: the official training tar of tars, validation tar and devkit."""
+
+    path: ClassVar[Literal["needed", "optional", "unused"]] = "optional"
+    own_image_size: ClassVar[int] = 256
+
+
+class Huggingface(Source):
+    """A data set of the Hugging Face hub, or a local folder that `save_to_disk` wrote or that holds Parquet files."""
+
+    path: ClassVar[Literal["needed", "optional", "unused"]] = "optional"
+    dataset: str | None = setting("name on the hub, where data.path is null", unsearchable=_BEFORE_SEARCH)
+    configuration: str | None = setting("which of its configurations", unsearchable=_BEFORE_SEARCH)
+    revision: str | None = setting("commit, tag or branch on the hub", unsearchable=_BEFORE_SEARCH)
+    image_column: str = setting("column of images", min_length=1, unsearchable=_BEFORE_SEARCH)
+    label_column: str = setting("column of labels", min_length=1, unsearchable=_BEFORE_SEARCH)
+    train_split: str = setting("its split to train on", min_length=1, unsearchable=_BEFORE_SEARCH)
+    validation_split: str | None = setting("its split to choose on", unsearchable=_BEFORE_SEARCH)
+    test_split: str | None = setting("its split to seal", unsearchable=_BEFORE_SEARCH)
+
+
+SOURCES: dict[str, type[Source]] = {
+    "digits": Digits,
+    "folder": Folder,
+    "archive": Archive,
+    "table": Table,
+    "cifar10": Cifar10,
+    "cifar100": Cifar100,
+    "idx": Idx,
+    "imagenet": Imagenet,
+    "huggingface": Huggingface,
+}
