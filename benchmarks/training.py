@@ -106,7 +106,7 @@ class BareLoop:
     """Forward, backward and step of the same network; nothing else."""
 
     def __init__(self, chosen: Params, data: TrainingData, bf16: bool) -> None:
-        self.network: nn.Module = initialised_network(chosen, data.shape).train()
+        self.network: nn.Module = initialised_network(chosen, data.seen(chosen)).train()
         if bf16:
             self.network.to(memory_format=torch.channels_last)
         self._bf16 = bf16
@@ -181,7 +181,7 @@ def step_overhead(data: TrainingData, chosen: Params, rounds: int) -> None:
         }
     )
     batches = Batches(data.train, data.policy(chosen), 64, training=True, limit=steps)
-    module = assembled(chosen, build_network("linear", chosen.model.settings, data.shape, 0.0), steps)
+    module = assembled(chosen, build_network("linear", chosen.model.settings, data.seen(chosen), 0.0), steps)
     optimizer = torch.optim.SGD(module.parameters(), 0.001, momentum=0.9, nesterov=True, fused=True)
     bare: list[float] = []
 

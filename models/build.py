@@ -32,7 +32,8 @@ class Description(Settings):
     loss: str
     loss_settings: dict[str, Any]
     classes: list[str]
-    image_size: int
+    image_size: int  # side of the pictures that the model takes
+    crop_size: int | None = None  # side of their centre, which the network sees; None: all of them
     channels: int
     mean: list[float]  # of each channel, pixels in [0, 1]
     std: list[float]
@@ -45,11 +46,13 @@ class Description(Settings):
             raise ValueError(f"loss: {self.loss!r} is not one of {', '.join(catalogue.LOSSES)}")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError(f"mean and std must have {self.channels} numbers, one a channel")
+        if self.crop_size is not None and not 1 <= self.crop_size <= self.image_size:
+            raise ValueError(f"crop_size: {self.crop_size} must lie between 1 and image_size, {self.image_size}")
         return self
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.channels, self.image_size, len(self.classes))
+        return Shape(self.channels, self.crop_size or self.image_size, len(self.classes))
 
 
 def build_network(name: str, settings: Settings, shape: Shape, dropout: float) -> nn.Module:
@@ -73,13 +76,16 @@ class Predictor(nn.Module):
         self.network = network
         self.classes = tuple(description.classes)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
+        self.seen = description.shape.image_size  # side of the centre that the network sees
         self._loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
         self.register_buffer("mean", torch.tensor(description.mean) * 255)
         self.register_buffer("std", torch.tensor(description.std) * 255)
 
     def scores(self, images: Tensor) -> Tensor:
         """Raw scores (N, classes), before the softmax."""
-        normalised = (images.float() - self.mean) / self.std  # N, H, W, C
+        start = (self.image_shape[0] - self.seen) // 2
+        centre = images[:, start : start + self.seen, start : start + self.seen]
+        normalised = (centre.float() - self.mean) / self.std  # N, H, W, C
         return self.network(normalised.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,23 +7,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths, stage
-from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, render, save_statistics
-from pipeline.data.store import Split, open_split
+from pipeline.data.augmentation import (
+    POLICY,
+    Policy,
+    Statistics,
+    Variants,
+    fit_statistics,
+    of_split,
+    render,
+    save_statistics,
+)
+from pipeline.data.augmentation.examples import examples
+from pipeline.data.store import Split, open_split, read_classes
 from pipeline.params import Params
-from pipeline.pictures import contact_sheet
+from pipeline.pictures import Cell, contact_sheet, grid_sheet
 from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
 PREVIEW_EPOCHS = 4
+TRANSFORMS_IMAGES = 4
+TRANSFORMS_EPOCHS = 6  # of which the strongest is shown
 
 
-def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
+def preview(split: Split, statistics: Statistics, params: Params, own: Variants) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
-    samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
-    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    samples = _spread(split, PREVIEW_IMAGES)
+    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
     return contact_sheet(rows)
+
+
+def transforms_preview(split: Split, statistics: Statistics, params: Params) -> bytes:
+    """A PNG: what each transform alone makes of some training images, at low, middle and high strength.
+
+    Of some epochs, the one that changes an image most: a strength is what a transform reaches, not what it always does.
+    """
+    side, channels = split.images.shape[2:]
+    samples = _spread(split, TRANSFORMS_IMAGES)
+    originals = np.asarray(split.images[samples])
+    rows = [("as stored", [Cell("", originals)])]
+    for name, strengths in examples(side, channels).items():
+        cells = []
+        for strength, changes in strengths:
+            policy = Policy(params.augment.off().with_changes(changes), statistics, side, params.seed)
+            drawn = np.stack([_pixels(split, policy, epoch, samples) for epoch in range(TRANSFORMS_EPOCHS)])
+            change = np.abs(drawn - originals.astype(np.int16)).mean((2, 3, 4))  # epochs, images
+            cells.append(Cell(strength, drawn[change.argmax(0), np.arange(len(samples))]))
+        rows.append((name, cells))
+    return grid_sheet(("low", "middle", "high"), rows)
+
+
+def _spread(split: Split, count: int) -> NDArray[np.int64]:
+    """Positions of some images, evenly over the split."""
+    return np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
 
 
 def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -37,12 +74,15 @@ def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]
 
 def run(params: Params) -> None:
     split = open_split(paths.PREPARED / "train")
+    own = of_split(params.augment, split, read_classes(paths.PREPARED))
+    params.augment.seen(split.images.shape[1])
     print(f"augment: measuring {len(split)} training images", flush=True)
     with open_run("augment", params, inputs=[paths.PREPARED], outputs=[paths.AUGMENTED]) as tracked:
         statistics = fit_statistics(split.images)
         with paths.replacing(paths.AUGMENTED) as (folder,):
             save_statistics(folder / POLICY, statistics, params.augment)
-            (folder / "preview.png").write_bytes(preview(split, statistics, params))
+            (folder / "preview.png").write_bytes(preview(split, statistics, params, own))
+            (folder / "preview_transforms.png").write_bytes(transforms_preview(split, statistics, params))
         for file in sorted(Path(paths.AUGMENTED).iterdir()):
             tracked.log_artifact(file)
     print(f"augment: mean {_rounded(statistics.mean)}, standard deviation {_rounded(statistics.std)} by channel")

@@ -250,7 +250,10 @@ def _run(words: Sequence[str]) -> int:
         from pipeline.params.fields import nearest
 
         raise Mistake(f"retrace: {first}: unknown command{nearest(first, list(COMMANDS))}")
-    arguments = parser().parse_args(words)
+    arguments, unknown = parser().parse_known_args(words)
+    if unknown:  # argparse itself would point to the help of all commands
+        command = f"retrace {arguments.command}"
+        raise Mistake(f"{command}: unknown: {' '.join(unknown)}", f"see `{command} --help`")
     folder = paths.find_project(Path.cwd())
     if folder is None:
         raise Mistake(

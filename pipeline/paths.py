@@ -14,6 +14,7 @@ DVC_YAML = Path("dvc.yaml")
 DVC_LOCK = Path("dvc.lock")
 CONSTRAINTS = Path("constraints.txt")
 
+RAW = Path("data/raw")  # what was downloaded; known to neither git nor DVC
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
@@ -35,6 +36,11 @@ def state() -> Path:
     return root() / ".retrace"
 
 
+def raw(kind: str) -> Path:
+    """Where a source keeps what it downloads: the root's, so that no temporary experiment fetches it again."""
+    return root() / RAW / kind
+
+
 def states() -> Path:
     """What stages keep while they work: STAGE/FINGERPRINT/."""
     return state() / "state"
@@ -49,6 +55,11 @@ def hashes_of_source(kind: str, path: str | None) -> Path:
     """The remembered hashes, one file a source: going to and fro between two data sets hashes neither again."""
     name = hashlib.sha256(repr((kind, path)).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     return source_memory() / f"{name}.json"
+
+
+def members_of_archive(archive: Path) -> Path:
+    """The remembered members of an archive: to list a compressed tar means to unpack all of it."""
+    return source_memory() / f"members-{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.json"
 
 
 def find_project(start: Path) -> Path | None:

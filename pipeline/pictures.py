@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 _PAPER = (255, 255, 255)
 _INK = (40, 44, 52)
 _WRONG = (201, 52, 43)
+_FAINT_INK = (106, 115, 128)
 _FRAME = (214, 218, 224)  # keeps white images apart from the paper
 _GAP = 4
 _MARGIN = 16
 _FONT_SIZE = 13
+_SMALL_FONT_SIZE = 11
 _LINE_HEIGHT = 20
 _CAPTION_WIDTH = 180  # of the column of captions, at most
 _TARGET_SIDE = 48  # small images are enlarged to about this
+_LARGEST_TILE = 64  # of a sheet with many in a row
 _LARGEST_SIDE = 160  # larger ones are reduced to this: a sheet of photographs must fit into memory, and into a report
 
 
@@ -67,6 +70,49 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
             draw.rectangle((x - 1, y - 1, x + width, y + height), outline=_FRAME)
             sheet.paste(_resized(pixels, width, height), (x, y))
         top += room + 2 * _GAP
+    return _png(sheet)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Images (n, H, W, C) of uint8, side by side, and what stands below them."""
+
+    caption: str
+    images: NDArray[np.uint8]
+
+
+def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> bytes:
+    """A PNG of captioned rows; the headings stand above the columns of cells, of which a row may have fewer."""
+    from PIL import Image, ImageDraw
+
+    font, small = _font(), _font(_SMALL_FONT_SIZE)
+    first = rows[0][1][0].images
+    side = max(first.shape[1:3])
+    side = side * (_TARGET_SIDE // side) if side <= _TARGET_SIDE else min(side, _LARGEST_TILE)
+    tile, line = side + _GAP, _SMALL_FONT_SIZE + 5
+    across = max(len(cell.images) for _, cells in rows for cell in cells)
+    width, height = across * tile - _GAP, side + line  # of a cell
+    left = _MARGIN + max(int(np.ceil(font.getlength(caption))) for caption, _ in rows) + 2 * _GAP + 6
+    top = _MARGIN + _LINE_HEIGHT
+    sheet = Image.new(
+        "RGB",
+        (left + len(headings) * (width + _MARGIN), top + len(rows) * (height + 2 * _GAP) + _MARGIN - 2 * _GAP),
+        _PAPER,
+    )
+    draw = ImageDraw.Draw(sheet)
+    for column, heading in enumerate(headings):
+        middle = left + column * (width + _MARGIN) + width / 2
+        draw.text((middle, _MARGIN), heading, fill=_INK, font=font, anchor="mm")
+    for number, (caption, cells) in enumerate(rows):
+        y = top + number * (height + 2 * _GAP)
+        draw.text((left - 2 * _GAP - 2, y + side / 2), caption, fill=_INK, font=font, anchor="rm")
+        for column, cell in enumerate(cells):
+            x = left + column * (width + _MARGIN)
+            draw.text((x + width / 2, y + side + line / 2), cell.caption, fill=_FAINT_INK, font=small, anchor="mm")
+            for place, pixels in enumerate(cell.images):
+                at = x + place * tile
+                draw.rectangle((at - 1, y - 1, at + side, y + side), outline=_FRAME)
+                sheet.paste(_resized(pixels, side, side), (at, y))
     return _png(sheet)
 
 

@@ -34,7 +34,7 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
     """
     from tqdm import tqdm
 
-    refuse_impossible_networks(params, data.shape)
+    refuse_impossible_networks(params, data.seen(params))
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
     trial_params = params.overlaid({"train": alone})

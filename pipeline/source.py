@@ -35,16 +35,23 @@ _RACY_NS = 2_000_000_000
 def listed(kind: str, source: Source, scan: Scan, known: Mapping[str, list[Any]]) -> tuple[Listing, dict[str, Any]]:
     """The listing of a scan, and the hashes to remember: path -> [size, mtime, ctime, inode, sha256].
 
-    known: the remembered hashes of an earlier run. A file is read unless its stamp is as remembered.
+    known: the remembered hashes of an earlier run. A file is read unless its stamp is as remembered, or the scan brings
+    its hash.
     Raises OSError for a file that is there and cannot be read, Mistake for one that has gone since the scan.
     """
     start = time.time_ns()  # before the first read: a file that is written while we read is younger
     fresh = {
         found.path: found
         for found in scan.found
-        if found.problem is None and tuple(known.get(found.path, ())[:4]) != found.stamp
+        if found.problem is None
+        and found.path not in scan.hashes
+        and tuple(known.get(found.path, ())[:4]) != found.stamp
     }
-    read: dict[str, tuple[int, str]] = {}
+    read = {
+        found.path: (found.stamp.size, scan.hashes[found.path])
+        for found in scan.found
+        if found.problem is None and found.path in scan.hashes
+    }
     try:
         for path, content in _with_progress(source.contents(fresh), len(fresh)):
             read[path] = (len(content), hashlib.sha256(content).hexdigest())
@@ -97,7 +104,8 @@ def _load(file: Path) -> dict[str, Any]:
 def _digest_of_params() -> str:
     """A hash of params.yaml and of all that decides whether it is valid and how a source is listed."""
     top = Path(__file__).parent
-    code = [*(top / "params").glob("*.py"), *(top / "data" / "sources").glob("*.py"), Path(__file__)]
+    code = [*(top / "params").glob("*.py"), Path(__file__)]
+    code += [*(top / "data" / "sources").glob("*.py"), *(top / "data" / "raw").glob("*.py")]
     code += [top.parent / "models" / "catalogue.py", top / "data" / "listing.py", top / "data" / "text.py"]
     digest = hashlib.sha256(sys.version.encode())
     for file in (paths.PARAMS, *sorted(code)):

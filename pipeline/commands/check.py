@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import params, paths
+from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
 from pipeline.errors import Mistake
@@ -95,8 +96,13 @@ class Images:
 
 
 def count_images(chosen: Params) -> Images:
-    """List the source's files without opening them. Raises Mistake where it cannot be a data set."""
+    """List the source's files without opening them.
+
+    Raises Mistake where it cannot be a data set, or lacks a class that augment.per_class names.
+    """
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
+    if wrong := unknown_classes(chosen.augment, scan.classes):
+        raise Mistake(*wrong)
     given = Counter(found.split for found in scan.found)
     return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes))
 
@@ -176,7 +182,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     from models.losses import LOSSES
     from models.networks.shape import ImageTooSmallError, Shape
 
-    size, channels = chosen.data.resolved_image_size, chosen.data.resolved_channels
+    size, channels = chosen.augment.seen(chosen.data.resolved_image_size), chosen.data.resolved_channels
     device = torch_device(chosen.train.accelerator)
     if device is None:
         raise Mistake(

@@ -135,9 +135,11 @@ def _caches(everything: bool) -> Iterator[Item]:
     if diverged.is_dir():
         yield Item(diverged, "weights from before a training diverged", partial(_remove, diverged))
     data = load().data
-    own = paths.hashes_of_source(data.source, data.path)
+    own = {paths.hashes_of_source(data.source, data.path), paths.source_memory() / "last.json"}
+    if data.path is not None:
+        own.add(paths.members_of_archive(paths.root() / Path(data.path).expanduser()))
     for file in sorted(paths.source_memory().glob("*.json")):
-        if file != own and file.stem != "last":
+        if file not in own:
             yield Item(file, "hashes of another source than data.path", partial(_remove, file))
 
 

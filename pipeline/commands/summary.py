@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import paths
+from pipeline import params, paths
 from pipeline.errors import Mistake
-from pipeline.lineage import reuse
+from pipeline.lineage import dvc_files, reuse
 from pipeline.training.parameters import FILE as TRAINED
 from pipeline.training.parameters import read_training_parameters
 
@@ -50,10 +50,23 @@ def summary() -> int:
     if trained.searched:
         console.print(searched)
         console.print()
+    changed = _changed_since()
+    if changed:
+        print(f"params.yaml has changed since ({', '.join(changed)}): `dvc repro` makes these results anew\n")
     # Plain lines: a path must not be wrapped, or it cannot be copied.
     print(f"report:     {_REPORT.resolve()}")
     print("MLflow UI:  make ui")
     return 0
+
+
+def _changed_since() -> list[str]:
+    """What params.yaml says otherwise now than when the results in dvc.lock were made."""
+    now = params.load().flat()
+    return [
+        f"{name} {_shown(value)} -> {_shown(now[name])}"
+        for name, value in dvc_files.parameters_in_lock().items()
+        if name in now and now[name] != value  # what is absent belongs to a family that rests now: its switch is told
+    ]
 
 
 def read_metrics() -> dict[str, Any]:

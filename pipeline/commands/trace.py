@@ -18,7 +18,11 @@ def trace(what: str) -> int:
     """
     reuse.look()
     store = text.opened(params.load())
-    title, run, remarks = _found(store, log.relative(what))
+    try:
+        title, run, remarks = _found(store, log.relative(what))
+    except _BrokenError as error:
+        print(f"BROKEN  {error}")
+        return ExitStatus.NEGATIVE_VERDICT
     top = chain.chain(store, run)
     title = title or f"the run {run.name}"
     print(title)
@@ -32,6 +36,10 @@ def trace(what: str) -> int:
     print(f"as a page: {file}")
     text.say_what_waits()
     return ExitStatus.NEGATIVE_VERDICT if broken else ExitStatus.SUCCESS
+
+
+class _BrokenError(Exception):
+    """The very first link is missing: what is there now, no known run has made."""
 
 
 # --- where it begins --------------------------------------------------------------------------------------------------
@@ -64,7 +72,7 @@ def _of_file(store: Store, path: str) -> tuple[str, Recorded, list[str]]:
     if run is None:
         last = store.last_maker(output)
         wrote = f"; the last run that wrote there is {last.name} ({last.run_id})" if last is not None else ""
-        raise Mistake(f"{output}: no run in MLflow has made what is there now ({digest}){wrote}")
+        raise _BrokenError(f"{output}: no run in MLflow has made what is there now ({digest}){wrote}")
     title = path if path == output else f"{path}, in {output}"
     return f"{title}  {text.short(str(digest))}", run, [f"{output}: {problem}"] if problem else []
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import paths
 from pipeline.errors import Mistake
+from pipeline.params.fields import flattened
 from pipeline.params.reading import parse_yaml, read_text
 
 
@@ -47,6 +48,20 @@ def outputs_in_lock(folder: Path = Path()) -> dict[str, dict[str, str]]:
         name: {entry["path"]: entry["md5"] for entry in stage.get("outs") or [] if "md5" in entry}
         for name, stage in stages.items()
     }
+
+
+def parameters(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a stage's entry in dvc.lock was made from, by dotted path."""
+    return dict(flattened(entry.get("params", {}).get(str(paths.PARAMS), {}), whole=("search.space",)))
+
+
+def parameters_in_lock(folder: Path = Path()) -> dict[str, Any]:
+    """The values that what dvc.lock holds was made from, of all stages."""
+    try:
+        stages = dvc_file(folder / paths.DVC_LOCK).get("stages") or {}
+    except (FileNotFoundError, Mistake):
+        return {}
+    return {name: value for entry in stages.values() for name, value in parameters(entry).items()}
 
 
 def dvc_file(path: Path) -> Mapping[str, Any]:

@@ -1,10 +1,10 @@
 """params.yaml: what may stand in it (tree, space), how it is read and what is said of its mistakes (reading)."""
 
+from pipeline.params.augmentation import Augment
 from pipeline.params.fields import Choice, families, is_operational
 from pipeline.params.reading import read_mapping
 from pipeline.params.space import Dimension, has_momentum
 from pipeline.params.tree import (
-    Augment,
     Data,
     Evaluate,
     LossSection,

@@ -3,7 +3,7 @@
 import difflib
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
@@ -82,6 +82,16 @@ def leaves(model: type[BaseModel], path: Path = ()) -> Iterator[tuple[Path, Fiel
             yield (*path, name), field
         else:
             yield from leaves(inner, (*path, name))
+
+
+def flattened(tree: Mapping[str, Any], whole: Collection[str] = (), prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a mapping of mappings with its dotted path; those at `whole` as they are, mappings or not."""
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and path not in whole:
+            yield from flattened(value, whole, f"{path}.")
+        else:
+            yield path, value
 
 
 def section_class(field: FieldInfo) -> type[BaseModel] | None:

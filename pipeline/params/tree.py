@@ -13,6 +13,7 @@ from models.catalogue import Settings, setting
 from pipeline import paths
 from pipeline.errors import Mistake
 from pipeline.params import fields, reading, sources, space
+from pipeline.params.augmentation import Augment
 from pipeline.params.fields import Choice, Section, Switch
 from pipeline.params.space import Dimension, has_momentum
 
@@ -77,11 +78,15 @@ class _Data(Switch):
         yield from super().disagreements(values)
         source = values.get("source")
         if source is not None and "path" in values:
-            use, path = sources.SOURCES[source].path, values["path"]
-            if use == "needed" and not path:
-                yield "path", f"missing; `source: {source}` needs the folder that holds the images"
-            elif use == "unused" and path is not None:
-                yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or set source: folder"
+            kind, path = sources.SOURCES[source], values["path"]
+            if kind.path == "needed" and not path:
+                yield "path", f"missing; `source: {source}` needs {kind.place}"
+            elif kind.path == "unused" and path is not None:
+                readers = ", ".join(name for name, other in sources.SOURCES.items() if other.path != "unused")
+                yield "path", f"{path!r} is not used by `source: {source}`; set it to null, or source to {readers}"
+        if source is not None and values.get(source) is not None:
+            settings = sources.SOURCES[source].model_validate(values[source])
+            yield from ((f"{source}.{key}", text) for key, text in settings.disagreements())
         if {"validation_fraction", "test_fraction"} <= set(values):
             total = values["validation_fraction"] + values["test_fraction"]
             if total >= 1:
@@ -121,18 +126,6 @@ else:
     LossSection = _choice("LossSection", catalogue.LOSSES, Choice)
     OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
-
-
-class Augment(Settings):
-    normalization: Literal["channel", "none"] = setting("how pixels are scaled", unsearchable=_BEFORE_SEARCH)
-    crop_padding: int = setting("pixels of padding before a random crop", ge=0, le=512, search=(0, 4))
-    horizontal_flip: bool = setting("mirror every second image at random")
-    rotation_degrees: float = setting("rotate by up to this either way", ge=0, le=180, search=(0.0, 30.0))
-    brightness: float = setting("add up to this share of the range either way", ge=0, le=1, search=(0.0, 0.5))
-    contrast: float = setting("scale about mid-grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
-    saturation: float = setting("scale about each pixel's grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
-    pca_shift: float = setting("standard deviation of AlexNet's colour shift", ge=0, le=10, search=(0.0, 0.3))
-    cutout_size: int = setting("side of the square that is blanked", ge=0, le=4096, search=(0, 16))
 
 
 class Train(Settings):

@@ -160,24 +160,28 @@ def _top(record: Record, scratch: Path) -> Path:
 
 
 def _raw_path(params: Path) -> str | None:
-    """data.path where it is relative to the project, which the clone is not."""
+    """Where the raw data are, if relative to the project, which the clone is not: data.path, or what was downloaded."""
     try:
         path = read_mapping(params).get("data", {}).get("path")
     except (FileNotFoundError, Mistake, AttributeError):
         return None  # the stage tells what is wrong with the file
+    path = str(paths.RAW) if path is None else path
     return path if isinstance(path, str) and not path.startswith(("/", "~")) else None
 
 
 def _link_raw_data(workspace: Workspace) -> None:
-    """Make a relative data.path lead to the project's own raw data. The value stays as it is: outputs may name it."""
+    """Make a relative data.path lead to the project's own raw data. The value stays as it is: outputs may name it.
+
+    It may be a folder, or an archive.
+    """
     path = _raw_path(workspace.clone / "params.yaml")
     if path is None:
         return
     link = Path(os.path.normpath(workspace.clone / path))
     real = (workspace.project / path).resolve()
-    if real.is_dir() and not os.path.lexists(link) and link.is_relative_to(workspace.scratch):
+    if real.exists() and not os.path.lexists(link) and link.is_relative_to(workspace.scratch):
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(real, target_is_directory=True)
+        link.symlink_to(real, target_is_directory=real.is_dir())
 
 
 def remove(scratch: Path) -> None:

@@ -136,20 +136,12 @@ def _has_landed(record: Mapping[str, Any], lock: Mapping[str, Any]) -> bool:
     if entry is None:
         return False
     listed = {part: {item["path"]: item.get("md5") for item in entry.get(part, [])} for part in ("deps", "outs")}
-    values = dict(_flattened(entry.get("params", {}).get(str(paths.PARAMS), {})))
+    values = dvc_files.parameters(entry)
     return (
         all(record["dependencies"].get(path) == digest for path, digest in listed["deps"].items())
         and all(record["parameters"].get(name) == value for name, value in values.items())
         and listed["outs"].items() <= dict(record["outputs"] or {}).items()
     )
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and f"{prefix}{key}" != "search.space":
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def sweep_landed(lock: Mapping[str, Any] | None = None, without: Path | None = None) -> None:

@@ -24,7 +24,7 @@ from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
 from pipeline import paths, seeding
-from pipeline.data.augmentation import POLICY, Policy, load_statistics
+from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
@@ -56,11 +56,19 @@ class TrainingData:
 
     @property
     def shape(self) -> Shape:
+        """Of the images as they are stored."""
         _, size, _, channels = self.train.images.shape
         return Shape(channels, size, len(self.classes))
 
+    def seen(self, params: Params) -> Shape:
+        """Of the images as the network sees them."""
+        return self.shape._replace(image_size=params.augment.seen(self.shape.image_size))
+
     def policy(self, params: Params) -> Policy:
-        return Policy(params.augment, load_statistics(self.statistics), self.shape.image_size, params.seed)
+        """Raises Mistake where augment does not fit these images."""
+        statistics = load_statistics(self.statistics)
+        own = of_split(params.augment, self.train, self.classes)
+        return Policy(params.augment, statistics, self.shape.image_size, params.seed, own)
 
 
 def describe(params: Params, data: TrainingData) -> Description:
@@ -74,6 +82,7 @@ def describe(params: Params, data: TrainingData) -> Description:
         loss_settings=params.loss.settings.model_dump(),
         classes=list(data.classes),
         image_size=data.shape.image_size,
+        crop_size=params.augment.crop_size,
         channels=data.shape.channels,
         mean=policy.mean.tolist(),
         std=policy.std.tolist(),
@@ -109,7 +118,7 @@ def fit(
         train.channels_last,
         train.devices,
     )
-    network = initialised_network(params, data.shape)
+    network = initialised_network(params, data.seen(params))
     if train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     averaging = Averaging(network, train.ema_decay) if train.ema_decay is not None else None
@@ -166,7 +175,7 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
     try:
         network = build_network(params.model.name, params.model.settings, shape, params.regularization.dropout)
     except ImageTooSmallError as error:
-        raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size)") from None
+        raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size, augment.crop_size)") from None
     train = params.train
     if train.batch_size < 2 * train.devices and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         raise Mistake(

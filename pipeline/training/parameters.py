@@ -5,13 +5,14 @@ what was in force when it was trained.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import paths
 from pipeline.errors import Mistake
 from pipeline.params import Params, is_operational, leaves
+from pipeline.params.fields import flattened
 
 FILE = paths.MODEL / "parameters.json"
 _NOT_OF_TRAINING = ("data", "search", "evaluate", "tracking")  # sections; data counts through data/prepared
@@ -58,7 +59,7 @@ def training_parameters(own: Params, best: Mapping[str, Any]) -> TrainingParamet
         if key.split(".")[0] not in _NOT_OF_TRAINING and key not in operational
     }
     before = own.flat()
-    return TrainingParameters(in_force, tuple(Searched(name, before.get(name), v) for name, v in _flattened(best)))
+    return TrainingParameters(in_force, tuple(Searched(name, before.get(name), v) for name, v in flattened(best)))
 
 
 def read_training_parameters() -> TrainingParameters:
@@ -72,11 +73,3 @@ def read_training_parameters() -> TrainingParameters:
         raise Mistake(f"{FILE}: not found; {remedy}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise Mistake(f"{FILE}: damaged ({error}); {remedy}") from None
-
-
-def _flattened(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

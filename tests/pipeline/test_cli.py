@@ -69,7 +69,7 @@ def changed(folder: Path, *substitutions: tuple[str, str]) -> None:
         ([], "the following arguments are required: COMMAND"),
         (["trace"], "the following arguments are required: FILE|RUN|METRIC"),
         (["history", "--limit", "0"], "'0' is no count; give a number from 1 on"),
-        (["check", "--fast"], "unrecognized arguments: --fast"),
+        (["check", "--fast"], "retrace check: unknown: --fast\nsee `retrace check --help`"),
         (["ui", "--port", "0"], "'0' is no port; give a number from 1 to 65535"),
         (["ui", "--port", "http"], "'http' is no port"),
     ],
@@ -140,6 +140,29 @@ def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> N
     assert re.search(r"data\.path: .*nowhere: not found", result.stderr)
     assert "dvc.yaml" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "per_class: {}",
+            'per_class: {"six": {scale: 0.1}, "6": {scale: 0.1}}',
+            "augment.per_class.six: no such class;",
+        ),
+        ("crop_size: null", "crop_size: 9", "augment.crop_size: 9 is more than the images' 8 pixels;"),
+    ],
+)
+def test_check_holds_augmentation_against_the_images(
+    clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, old: str, new: str, said: str
+) -> None:
+    folder = clone()
+    monkeypatch.chdir(folder)
+    changed(folder, (old, new))
+    with pytest.raises(Mistake) as caught:
+        check.check()
+    (line,) = caught.value.lines
+    assert line.startswith(f"params.yaml: {said}")
 
 
 def test_check_misses_a_stage_and_the_repository(
@@ -409,6 +432,17 @@ def test_the_summary_shows_results_and_what_was_searched(bare: Path, capsys: pyt
     assert ["optimizer.momentum", "0.9", "="] in [[cell for cell in row if cell != "│"] for row in rows]
     assert str(bare / "artifacts/evaluation/report.html") in printed
     assert "make ui" in printed
+
+
+def test_the_summary_says_what_has_changed_since(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare)
+    lock = "stages: {train: {cmd: x, params: {params.yaml: {optimizer.lr: 0.2, seed: 0, model.convnet: {width: 32}}}}}"
+    (bare / "dvc.lock").write_text(lock)
+    assert cli.main(["summary"]) == 0
+    assert "params.yaml has changed since (optimizer.lr 0.2 -> 0.1): `dvc repro`" in capsys.readouterr().out
+    (bare / "dvc.lock").write_text(lock.replace("0.2", "0.1"))
+    assert cli.main(["summary"]) == 0
+    assert "has changed" not in capsys.readouterr().out
 
 
 def test_the_summary_without_a_search(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from pipeline import params
 from pipeline.errors import Mistake
 from pipeline.params import Params, reading
 from pipeline.params.reading import parse_yaml
+from pipeline.params.sources import SOURCES
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -185,6 +186,7 @@ FREE = {
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
+    and path[-1] not in ("alternating_flip", "per_class", "per_image")
 }
 
 
@@ -285,7 +287,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
     assert numbers == sorted(numbers)
     assert [line.split(": ", 1)[1] for line in said] == [
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
-        "data.source: \"folders\" is not allowed; must be one of digits, folder; did you mean 'folder'?",
+        f"data.source: \"folders\" is not allowed; must be one of {', '.join(SOURCES)}; did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
         "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
@@ -375,6 +377,10 @@ def change(**sections: Mapping[str, Any]) -> str:
     return dump(content)
 
 
+def tabled(**settings: Any) -> str:
+    return change(data={"source": "table", "path": "x.csv", "table": tree()["data"]["table"] | settings})
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -382,6 +388,17 @@ def change(**sections: Mapping[str, Any]) -> str:
         (change(data={"source": "folder"}), "data.path: missing; `source: folder` needs the folder"),
         (change(data={"source": "folder", "path": ""}), "data.path: missing"),
         (change(data={"path": "pictures"}), "data.path: 'pictures' is not used by `source: digits`"),
+        (change(data={"source": "archive"}), "data.path: missing; `source: archive` needs the archive that holds"),
+        (
+            change(data={"source": "table"}),
+            "data.path: missing; `source: table` needs the table, or the folder or archive",
+        ),
+        (tabled(label=None), "data.table.label: null, and so is targets; name the column of classes here"),
+        (tabled(targets="x, y"), "data.table.targets: a row has a label or targets, not both"),
+        (tabled(label=None, targets="x", box="l,t,r,b"), "data.table.box: a box is of a labelled object"),
+        (tabled(label=None, targets="x, x"), "data.table.targets: 'x, x' names a column twice, or none"),
+        (tabled(box="l,,r,b"), "data.table.box: 'l,,r,b' names a column twice, or none"),
+        (tabled(box="l,t,r"), "data.table.box: 'l,t,r' names 3 columns; write four: left, top, right, bottom"),
         (
             change(data={"test_fraction": 0.5, "validation_fraction": 0.5}),
             "data.validation_fraction: with test_fraction makes 1, which leaves nothing to train on",

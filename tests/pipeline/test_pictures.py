@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import pictures
-from pipeline.pictures import Mistaken, contact_sheet
+from pipeline.pictures import Cell, Mistaken, contact_sheet, grid_sheet
 
 DIGITS = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
 
@@ -52,6 +52,28 @@ def test_large_images_are_reduced() -> None:
     black, red = (sheet == 0).all(-1).sum(), (sheet == (200, 0, 0)).all(-1).sum()
     assert black == pytest.approx(160 * 40, rel=0.1)
     assert red == pytest.approx(160 * 40, rel=0.1)
+
+
+def test_a_grid_has_its_cells_under_their_headings() -> None:
+    rows = [("first", [Cell("", DIGITS[:2])]), ("second", [Cell("1", DIGITS[:2]), Cell("2", DIGITS[1:])])]
+    content = grid_sheet(("low", "high"), rows)
+    assert content == grid_sheet(("low", "high"), rows)
+    sheet = opened(content)[..., 0]
+    enlarged = np.repeat(np.repeat(DIGITS[..., 0], 6, 1), 6, 2)
+    places = [
+        [(y, x) for y, x in zip(*np.nonzero(sheet == tile[0, 0]), strict=True) if same(sheet, y, x, tile)]
+        for tile in enlarged
+    ]
+    assert [len(place) for place in places] == [2, 3, 1]  # each image as often as it was given
+    (top, left), (below, beneath) = places[0]
+    assert left == beneath
+    assert below > top + 48
+    assert {y for y, _ in places[1]} == {top, below}
+    assert max(x for _, x in places[1]) > places[1][0][1]
+
+
+def same(sheet: NDArray[np.uint8], y: int, x: int, tile: NDArray[np.uint8]) -> bool:
+    return np.array_equal(sheet[y : y + len(tile), x : x + len(tile)], tile)
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

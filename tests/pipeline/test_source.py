@@ -12,6 +12,7 @@ import pytest
 
 from pipeline import params, paths, source, tracking
 from pipeline.data import listing
+from pipeline.data.raw.tree import Directory
 from pipeline.data.sources.folder import Images as Folder
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -101,7 +102,7 @@ def test_an_unchanged_listing_is_left_alone_and_opens_no_run(
     settled(monkeypatch)
     source.run(loaded())
     before = paths.SOURCE.stat()
-    monkeypatch.setattr(Folder, "read", lambda *_: pytest.fail("a file was read"))
+    monkeypatch.setattr(Directory, "read", lambda *_: pytest.fail("a file was read"))
     source.run(loaded())
     assert source.main() == 0
     assert paths.SOURCE.stat().st_mtime_ns == before.st_mtime_ns
@@ -130,8 +131,12 @@ def test_the_short_way_sees_every_change(recorder: Recorder, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "file", ["pipeline/params/tree.py", "models/catalogue.py", "pipeline/data/sources/folder.py", "pipeline/source.py"]
-)
+    "file",
+    [
+        "pipeline/params/tree.py", "models/catalogue.py", "pipeline/data/sources/folder.py",
+        "pipeline/data/raw/layout.py", "pipeline/source.py",
+    ],
+)  # fmt: skip
 def test_the_short_way_sees_a_change_of_the_code_that_judges(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
@@ -151,8 +156,8 @@ def test_only_what_changed_is_read_again(recorder: Recorder, monkeypatch: pytest
     settled(monkeypatch)
     source.run(loaded())
     read: list[str] = []
-    plain = Folder.read
-    monkeypatch.setattr(Folder, "read", lambda self, path: read.append(path) or plain(self, path))
+    plain = Directory.read
+    monkeypatch.setattr(Directory, "read", lambda self, path: read.append(path) or plain(self, path))
     status = os.stat("raw/b/1.png")
     write("raw/b/1.png", b"B1")  # the same size, and mtime set back: ctime and a stat tell all the same
     os.utime("raw/b/1.png", ns=(status.st_atime_ns, status.st_mtime_ns))

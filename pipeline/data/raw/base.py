@@ -2,7 +2,8 @@
 
 import hashlib
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Scan(NamedTuple):
     found: tuple[Found, ...]
     ignored: tuple[tuple[str, str], ...]  # path, why
     targets: tuple[str, ...] = ()  # the names of the target's numbers
+    hashes: Mapping[str, str] = MappingProxyType({})  # path -> sha256 of what listing had to read on its way
 
 
 class Decoded(NamedTuple):
@@ -58,7 +60,10 @@ class Source(Protocol):
 
     place: str  # what messages call it
 
-    sequential: bool  # whether `contents` alone is quick: reading one image means reading all before it (a .tar.xz)
+    @property
+    def sequential(self) -> bool:
+        """Whether `contents` alone is quick: reading one image means reading all before it (a .tar.xz)."""
+        ...
 
     def stamp(self) -> bytes:
         """What stats alone show of all that is there, quickly: equal only when nothing was touched."""
@@ -69,11 +74,14 @@ class Source(Protocol):
         ...
 
     def read(self, path: str) -> bytes:
-        """The content of a listed image: what its hash is of. Safe in several processes at once. Raises OSError."""
+        """The content of a listed image: what its hash is of. Safe in several processes. Raises as `contents`."""
         ...
 
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """The path and content of each of `paths` once, in the order that is quickest here. Raises OSError."""
+        """The path and content of each of `paths` once, in the order that is quickest here.
+
+        Raises FileNotFoundError for one that is gone, other OSErrors, and Mistake where an archive is damaged.
+        """
         ...
 
     def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
@@ -90,5 +98,6 @@ def digest_of(scan: Scan) -> bytes:
     digest.update(numbers.tobytes())
     names = ["\0".join((found.path, found.label or "", found.split or "", found.problem or "")) for found in scan.found]
     digest.update("\0\0".join(names).encode("utf-8", "surrogatepass"))
-    digest.update(repr((scan.classes, scan.ignored)).encode("utf-8", "surrogatepass"))
+    more = [found[5:] for found in scan.found if found[5:] != (None, None, None)]  # group, target, box
+    digest.update(repr((scan.classes, scan.ignored, scan.targets, more)).encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -170,6 +170,20 @@ def test_what_killed_processes_and_old_pages_left_goes(project, capsys):
     assert not (project / ".retrace" / "source" / f"{'0' * 16}.json").exists()
 
 
+def test_what_is_kept_of_the_own_source_stays(project):
+    text = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(
+        text.replace("source: digits", "source: archive").replace("path: null", "path: set.zip")
+    )
+    own = [paths.hashes_of_source("archive", "set.zip"), paths.members_of_archive(paths.root() / "set.zip")]
+    others = [paths.hashes_of_source("archive", "other.zip"), paths.members_of_archive(paths.root() / "other.zip")]
+    for file in (*own, *others):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    collect(is_dry_run=False, everything=True)
+    assert [file.exists() for file in (*own, *others)] == [True, True, False, False]
+
+
 def test_a_spool_that_has_grown_since_is_not_dropped(project):
     from pipeline.commands.garbage import _drop
 

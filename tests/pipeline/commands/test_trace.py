@@ -10,7 +10,7 @@ import pytest
 from pipeline import params
 from pipeline.commands import chain
 from pipeline.commands.trace import trace
-from pipeline.errors import Mistake
+from pipeline.errors import ExitStatus, Mistake
 from pipeline.lineage import hashes, host, repository
 from pipeline.tracking import sync
 from pipeline.tracking.store import open_store
@@ -95,10 +95,11 @@ def test_a_broken_link_is_said_loudly(project, capsys):
     assert "✗ reads artifacts/search/best.yaml" in drawn
 
 
-def test_a_file_that_was_changed_since_leads_nowhere(project):
+def test_a_file_that_was_changed_since_is_a_chain_broken_at_its_end(project, capsys):
     Path("artifacts/evaluation/made").write_text("by hand")
-    with pytest.raises(Mistake, match=r"no run in MLflow has made what is there now .* wrote there is evaluate-"):
-        trace("artifacts/evaluation/made")
+    assert trace("artifacts/evaluation/made") == ExitStatus.NEGATIVE_VERDICT
+    said = capsys.readouterr().out
+    assert re.search(r"BROKEN .*no run in MLflow has made what is there now .* wrote there is evaluate-", said)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,29 @@ def test_a_relative_data_path_leads_to_the_projects_own(tmp_path, project, made,
     assert (real / "a.png").exists()
 
 
+def test_a_relative_path_of_an_archive_or_table_leads_to_the_projects_own(project, made):
+    (project / "set.zip").write_text("x")
+    found = made({"params.yaml": PARAMS.replace("null", "set.zip")})
+    assert (found.clone / "set.zip").read_text() == "x"
+    workspace.remove(found.scratch)
+    assert (project / "set.zip").exists()
+
+
+def test_what_was_downloaded_is_not_fetched_again(project, made):
+    """data.path: null, and the source's files in data/raw."""
+    (project / "data/raw/cifar10").mkdir(parents=True)
+    (project / "data/raw/cifar10/cifar-10-binary.tar.gz").write_bytes(b"x")
+    found = made({"params.yaml": PARAMS})
+    assert (found.clone / "data/raw/cifar10/cifar-10-binary.tar.gz").read_bytes() == b"x"
+
+
+def test_data_path_may_be_an_archive(project, made):
+    (project / "sets").mkdir()
+    (project / "sets/cats.tar").write_bytes(b"x")
+    found = made({"params.yaml": PARAMS.replace("null", "sets/cats.tar")})
+    assert (found.clone / "sets/cats.tar").read_bytes() == b"x"
+
+
 def test_files_that_are_not_as_the_run_read_them_are_found(made, record):
     found = made({})
     run = record({})
