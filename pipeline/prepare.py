@@ -143,6 +143,16 @@ def run(params: Params) -> None:
     size, channels = params.data.resolved_image_size, params.data.resolved_channels
     if listing.source != params.data.source:
         raise Mistake(f"{paths.SOURCE}: lists {listing.source}, but data.source is {params.data.source}; `dvc repro`")
+    if not listing.classes:
+        raise Mistake(
+            f"data.source: {params.data.source}: its images have targets and no classes, and no model here learns"
+            " numbers; name a column of classes (data.table.label)"
+        )
+    if any(item.group is not None for item in listing.items):
+        raise Mistake(
+            "data.table.group: no split keeps groups together here, and one that cuts them would flatter the model; bring"
+            " a split of your own in a column (data.table.split), and set group to null"
+        )
     source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (

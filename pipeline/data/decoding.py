@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +61,10 @@ def pack(listing: Listing, source: Source, file: Path, size: int, channels: int,
     if workers is None:
         large = count >= _FEWEST_FOR_PROCESSES or sum(i.size for i in listing.items) >= _FEWEST_BYTES_FOR_PROCESSES
         workers = min(usable_cores(), 32, len(blocks)) if large else 1
-    reports = map(work.do, blocks) if workers <= 1 else _in_processes(work, blocks, workers)
+    if source.sequential:
+        reports = work.in_passing()
+    else:
+        reports = map(work.do, blocks) if workers <= 1 else _in_processes(work, blocks, workers)
     bad: list[tuple[int, str]] = []
     changed: list[int] = []
     with tqdm(total=count, desc="prepare: decoding", unit=" images", file=sys.stderr, mininterval=0.2) as bar:
@@ -111,11 +114,38 @@ class _Work:
             except Unreadable as error:
                 bad.append((index, str(error)))
         with self.file.open("r+b", buffering=0) as stream:
-            stream.seek(self.offset + block.start * pixels[0].nbytes)
-            rest = memoryview(pixels.tobytes())
-            while rest:  # a write may take less than all of it, for instance at the end of a disk's room
-                rest = rest[stream.write(rest) :]
+            self._write(stream, block.start, pixels)
         return _Done(len(block), bad, changed)
+
+    def in_passing(self) -> "Iterator[_Done]":
+        """All images of a source that gives them in its own order alone, such as a compressed tar: one pass over it."""
+        items = self.listing.items
+        waiting = {item.path: index for index, item in enumerate(items) if item.problem is None}
+        yield _Done(len(items) - len(waiting), [(i, item.problem) for i, item in enumerate(items) if item.problem], [])
+        decode = self.source.decoder(self.size, self.channels)
+        with self.file.open("r+b", buffering=0) as stream:
+            try:
+                for path, content in self.source.contents(list(waiting)):
+                    index = waiting.pop(path)
+                    if hashlib.sha256(content).hexdigest() != items[index].sha256:
+                        yield _Done(1, [], [index])
+                        continue
+                    try:
+                        pixels = decode(content).pixels
+                    except Unreadable as error:
+                        yield _Done(1, [(index, str(error))], [])
+                        continue
+                    self._write(stream, index, pixels[None])
+                    yield _Done(1, [], [])
+            except FileNotFoundError:  # what is still waiting is not there any more
+                yield _Done(len(waiting), [], list(waiting.values()))
+
+    def _write(self, stream: BinaryIO, row: int, pixels: NDArray[np.uint8]) -> None:
+        """Write images (n, H, W, C) into their places from `row` on."""
+        stream.seek(self.offset + row * pixels[0].nbytes)
+        rest = memoryview(pixels.tobytes())
+        while rest:  # a write may take less than all of it, for instance at the end of a disk's room
+            rest = rest[stream.write(rest) :]
 
 
 def _in_processes(work: _Work, blocks: list[range], workers: int) -> Iterator[_Done]:

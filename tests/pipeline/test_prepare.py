@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from PIL import Image
 
 from pipeline import paths, prepare, source, stage, tracking
 from pipeline.data import decoding, listing
+from pipeline.data.raw.archive import Archive
 from pipeline.data.sources import open_source
 from pipeline.data.store import open_split, read_classes
 from pipeline.errors import ExitStatus, Mistake
@@ -114,6 +116,57 @@ def test_two_runs_give_equal_bytes_whatever_the_processes(recorder: Recorder, mo
     folder = open_source("folder", "raw", Path.cwd(), {})
     three = decoding.pack(items, folder, Path("three.npy"), 8, 3, workers=3).images
     np.testing.assert_array_equal(three, decoding.pack(items, folder, Path("one.npy"), 8, 3, workers=1).images)
+
+
+def packed(name: str) -> None:
+    """The folder `raw` as a compressed tar, whose members come in an order of its own."""
+    with tarfile.open(name, "w:xz") as archive:
+        for file in sorted(Path("raw").rglob("*.*"), reverse=True):
+            archive.add(file, file.relative_to("raw").as_posix())
+
+
+def test_a_compressed_tar_is_decoded_in_one_pass_to_the_same_bytes(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged()
+    Path("raw/dog/gone.png").unlink()  # a link, which no archive may have
+    both_stages(image_size=8, max_bad_fraction=0.1)
+    first = tree(paths.PREPARED, paths.TEST)
+    packed("set.tar.xz")
+    monkeypatch.setattr(Archive, "read", None)  # a pass over the archive for each image
+    both_stages(image_size=8, max_bad_fraction=0.1, source="archive", path="set.tar.xz")
+    assert tree(paths.PREPARED, paths.TEST) == first
+
+
+def test_an_archive_that_has_changed_since_it_was_listed(recorder: Recorder) -> None:
+    packed("set.tar.xz")
+    params = load().overlaid({"data": {"source": "archive", "path": "set.tar.xz"}})
+    source.run(params)
+    picture("raw/cat/01.jpg", 7)
+    Path("raw/dog/00.png").unlink()
+    packed("set.tar.xz")
+    with pytest.raises(Mistake) as refused:
+        prepare.run(params)
+    found = [line.partition("set.tar.xz: ")[2] for line in refused.value.lines]
+    assert found == [f"{name}: changed since it was listed; run again" for name in ("cat/01.jpg", "dog/00.png")]
+    assert not paths.PREPARED.exists()
+
+
+def test_a_set_of_targets_without_classes_is_refused_with_the_reason(recorder: Recorder) -> None:
+    rows = "".join(f"{label}/{index:02d}.png,{index}\n" for label in ("cat", "dog") for index in range(0, 20, 2))
+    Path("raw/angles.csv").write_text("path,angle\n" + rows)
+    table = {"label": None, "targets": "angle"}
+    with pytest.raises(Mistake, match=r"data\.source: table: its images have targets and no classes"):
+        both_stages(source="table", path="raw/angles.csv", table=table)
+    assert not paths.PREPARED.exists()
+
+
+def test_groups_that_a_split_would_cut_are_refused(recorder: Recorder) -> None:
+    rows = "".join(f"{label}/{index:02d}.png,{label},{index % 3}\n" for label in ("cat", "dog") for index in (0, 2, 4))
+    Path("raw/patients.csv").write_text("path,label,patient\n" + rows)
+    with pytest.raises(Mistake, match=r"data\.table\.group: no split keeps groups together"):
+        both_stages(source="table", path="raw/patients.csv", table={"group": "patient"})
+    assert not paths.PREPARED.exists()
 
 
 def damaged() -> None:
