@@ -148,11 +148,6 @@ def run(params: Params) -> None:
             f"data.source: {params.data.source}: its images have targets and no classes, and no model here learns"
             " numbers; name a column of classes (data.table.label)"
         )
-    if any(item.group is not None for item in listing.items):
-        raise Mistake(
-            "data.table.group: no split keeps groups together here, and one that cuts them would flatter the model; bring"
-            " a split of your own in a column (data.table.split), and set group to null"
-        )
     source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (
@@ -193,7 +188,7 @@ def remarks(prepared: Prepared, checked: Checked) -> Iterator[str]:
     if dropped := int((prepared.splits == DROPPED).sum()):
         yield f"{dropped} copies left out (data.on_leak: drop; data/splits.csv)"
     if cut := groups_cut(prepared):
-        yield f"{cut} groups lie in several of the given splits; data.split: grouped deals them out whole"
+        yield f"{cut} groups lie in several splits, which flatters the model; data.split: grouped keeps them whole"
     tested, validated = (len(prepared.of(split)) for split in (TEST, VALIDATION))
     yield f"{sentence(checked.examined, checked.findings, checked.leaks, tested, validated)} (data/prepared/checks.png)"
 

@@ -161,12 +161,23 @@ def test_a_set_of_targets_without_classes_is_refused_with_the_reason(recorder: R
     assert not paths.PREPARED.exists()
 
 
-def test_groups_that_a_split_would_cut_are_refused(recorder: Recorder) -> None:
-    rows = "".join(f"{label}/{index:02d}.png,{label},{index % 3}\n" for label in ("cat", "dog") for index in (0, 2, 4))
-    Path("raw/patients.csv").write_text("path,label,patient\n" + rows)
-    with pytest.raises(Mistake, match=r"data\.table\.group: no split keeps groups together"):
-        both_stages(source="table", path="raw/patients.csv", table={"group": "patient"})
-    assert not paths.PREPARED.exists()
+@pytest.mark.parametrize("split", ["auto", "stratified"])
+def test_groups_are_kept_whole_or_their_cutting_is_told(
+    recorder: Recorder, split: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"{label}/{index:02d}.png", label, index // 4) for label in ("cat", "dog") for index in range(0, 20, 2)]
+    text = "".join(f"{path},{label},{label} {patient}\n" for path, label, patient in rows)
+    Path("raw/patients.csv").write_text("path,label,patient\n" + text)
+    both_stages(source="table", path="raw/patients.csv", table={"group": "patient"}, split=split)
+    where: dict[str, set[str]] = {}
+    for line in paths.SPLITS.read_text().splitlines()[1:]:
+        _, _, group, place, _ = line.split(",")
+        where.setdefault(group, set()).add(place)
+    cut = sum(len(places) > 1 for places in where.values())
+    assert len(where) == 10
+    assert report()["split"]["groups_cut"] == cut
+    assert (cut == 0) == (split == "auto")
+    assert (f"{cut} groups lie in several splits" in capsys.readouterr().out) == (split != "auto")
 
 
 def damaged() -> None:
