@@ -162,7 +162,7 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
-        checked = check(prepared, described(packed.images), None, size)
+        checked = check(prepared, described(packed.images), packed.sizes, size)
         prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
         facts = report(prepared, checked, size, channels)
         _write(folder, test_folder, packed.images, prepared, facts)

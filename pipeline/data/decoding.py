@@ -4,7 +4,7 @@ import hashlib
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -29,16 +29,21 @@ class Packed:
     """All listed images (N, H, W, C; black where unreadable), and what went wrong by place in the listing."""
 
     images: NDArray[np.uint8]  # memory-mapped
+    sizes: NDArray[np.int32]  # N, 2: height and width in the source; 0 where unreadable
     bad: tuple[tuple[int, str], ...]
     changed: tuple[int, ...]  # other content, or none, than when they were listed
 
 
 class _Done(NamedTuple):
-    """What a worker tells after each block."""
+    """What is told of some images once they are in their places."""
 
-    images: int
+    rows: Sequence[int]  # places in the listing
+    sizes: NDArray[np.int32]  # of each, 2: height and width in the source
     bad: list[tuple[int, str]]
     changed: list[int]
+
+
+_NO_SIZE = np.zeros((1, 2), dtype=np.int32)
 
 
 class _Failed(NamedTuple):
@@ -65,15 +70,17 @@ def pack(listing: Listing, source: Source, file: Path, size: int, channels: int,
         reports = work.in_passing()
     else:
         reports = map(work.do, blocks) if workers <= 1 else _in_processes(work, blocks, workers)
+    sizes = np.zeros((count, 2), dtype=np.int32)
     bad: list[tuple[int, str]] = []
     changed: list[int] = []
     with tqdm(total=count, desc="prepare: decoding", unit=" images", file=sys.stderr, mininterval=0.2) as bar:
         for report in reports:
+            sizes[report.rows] = report.sizes
             bad += report.bad
             changed += report.changed
-            bar.update(report.images)
+            bar.update(len(report.rows))
     images = np.load(file, mmap_mode="r", allow_pickle=False)
-    return Packed(images, tuple(sorted(bad)), tuple(sorted(changed)))
+    return Packed(images, sizes, tuple(sorted(bad)), tuple(sorted(changed)))
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class _Work:
     def do(self, block: range) -> _Done:
         """Decode some images and write them into their places in the file."""
         pixels = np.zeros((len(block), self.size, self.size, self.channels), dtype=np.uint8)
+        sizes = np.zeros((len(block), 2), dtype=np.int32)
         bad: list[tuple[int, str]] = []
         changed: list[int] = []
         decode = self.source.decoder(self.size, self.channels)
@@ -110,35 +118,37 @@ class _Work:
                 changed.append(index)
                 continue
             try:
-                pixels[place] = decode(content).pixels
+                pixels[place], sizes[place, 0], sizes[place, 1], _ = decode(content)
             except Unreadable as error:
                 bad.append((index, str(error)))
         with self.file.open("r+b", buffering=0) as stream:
             self._write(stream, block.start, pixels)
-        return _Done(len(block), bad, changed)
+        return _Done(block, sizes, bad, changed)
 
-    def in_passing(self) -> "Iterator[_Done]":
+    def in_passing(self) -> Iterator[_Done]:
         """All images of a source that gives them in its own order alone, such as a compressed tar: one pass over it."""
         items = self.listing.items
         waiting = {item.path: index for index, item in enumerate(items) if item.problem is None}
-        yield _Done(len(items) - len(waiting), [(i, item.problem) for i, item in enumerate(items) if item.problem], [])
+        broken = [(index, item.problem) for index, item in enumerate(items) if item.problem is not None]
+        yield _Done([index for index, _ in broken], _NO_SIZE, broken, [])
         decode = self.source.decoder(self.size, self.channels)
         with self.file.open("r+b", buffering=0) as stream:
             try:
                 for path, content in self.source.contents(list(waiting)):
                     index = waiting.pop(path)
                     if hashlib.sha256(content).hexdigest() != items[index].sha256:
-                        yield _Done(1, [], [index])
+                        yield _Done([index], _NO_SIZE, [], [index])
                         continue
                     try:
-                        pixels = decode(content).pixels
+                        pixels, height, width, _ = decode(content)
                     except Unreadable as error:
-                        yield _Done(1, [(index, str(error))], [])
+                        yield _Done([index], _NO_SIZE, [(index, str(error))], [])
                         continue
                     self._write(stream, index, pixels[None])
-                    yield _Done(1, [], [])
+                    yield _Done([index], np.array([[height, width]], dtype=np.int32), [], [])
             except FileNotFoundError:  # what is still waiting is not there any more
-                yield _Done(len(waiting), [], list(waiting.values()))
+                gone = list(waiting.values())
+                yield _Done(gone, _NO_SIZE, [], gone)
 
     def _write(self, stream: BinaryIO, row: int, pixels: NDArray[np.uint8]) -> None:
         """Write images (n, H, W, C) into their places from `row` on."""

@@ -1,5 +1,6 @@
 """Packing: what goes where, what is quarantined, and that a mistake or a full disk leaves nothing half-written."""
 
+import csv
 import hashlib
 import json
 import os
@@ -136,6 +137,29 @@ def test_a_compressed_tar_is_decoded_in_one_pass_to_the_same_bytes(
     monkeypatch.setattr(Archive, "read", None)  # a pass over the archive for each image
     both_stages(image_size=8, max_bad_fraction=0.1, source="archive", path="set.tar.xz")
     assert tree(paths.PREPARED, paths.TEST) == first
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_tiny_huge_and_odd_shaped_images_are_found_by_their_own_sizes(recorder: Recorder, archived: bool) -> None:
+    picture("raw/cat/tiny.png", 3, (16, 20))
+    picture("raw/dog/odd.png", 9, (200, 40))
+    picture("raw/dog/huge.png", 15, (8192, 2100))
+    if archived:
+        packed("set.tar.xz")
+        both_stages(image_size=32, source="archive", path="set.tar.xz")
+    else:
+        both_stages(image_size=32)
+    with (paths.PREPARED / "findings.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["kind"] in ("tiny", "huge", "odd shape")]
+    assert [(row["kind"], row["image"], row["detail"]) for row in rows] == [
+        ("tiny", "cat/tiny.png", "16 x 20"),
+        ("huge", "dog/huge.png", "8192 x 2100"),
+        ("odd shape", "dog/odd.png", "200 x 40"),
+    ]
+    assert report()["checks"]["size"] == {
+        "height": {"least": 20, "median": 36.0, "most": 2100},
+        "width": {"least": 16, "median": 40.0, "most": 8192},
+    }
 
 
 def test_an_archive_that_has_changed_since_it_was_listed(recorder: Recorder) -> None:

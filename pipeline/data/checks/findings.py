@@ -48,7 +48,7 @@ class Examined:
     searched: bool  # whether near copies were looked for
     labels: Sequence[str]
     descriptors: NDArray[np.uint8]
-    sizes: NDArray[np.int32] | None  # N, 2: height and width in the source
+    sizes: NDArray[np.int32]  # N, 2: height and width in the source
     image_size: int
 
     @property
@@ -64,7 +64,7 @@ class Examined:
             yield Finding("exact copy", int(first[image]), image, 1.0)
         near = [
             Finding("mirrored copy" if mirrored else "near copy", int(self.examples[a]), int(self.examples[b]), score)
-            for a, b, score, mirrored, _ in zip(*self.near[:4], range(len(self.near.first)), strict=True)
+            for a, b, score, mirrored in zip(*self.near[:4], strict=True)
         ]
         yield from (finding for finding in near if finding.kind == "near copy")
         yield from (finding for finding in near if finding.kind == "mirrored copy")
@@ -90,8 +90,6 @@ class Examined:
         if self.image_size > 1:  # one pixel always is of one colour
             for image in np.flatnonzero(described.contrast <= BLANK).tolist():
                 yield Finding("blank", image, detail=f"brightness {described.brightness[image]}")
-        if self.sizes is None:
-            return
         short, long = self.sizes.min(1), self.sizes.max(1)
         for kind, found in (
             ("tiny", short * ENLARGED <= self.image_size),
@@ -107,7 +105,7 @@ def examine(
     hashes: Sequence[str],
     labels: Sequence[str],
     descriptors: NDArray[np.uint8],
-    sizes: NDArray[np.int32] | None,
+    sizes: NDArray[np.int32],
     image_size: int,
 ) -> Examined:
     """Look through N images, in the order of their names.

@@ -38,11 +38,10 @@ def numbers(examined: Examined, findings: Sequence[Finding], leaks: Leaks) -> di
             "brightest": int(brightness.max()),
             "mean_contrast": round(float(described.contrast.mean()), 2),
         }
-        if examined.sizes is not None:
-            facts["size"] = {
-                side: {"least": int(of.min()), "median": float(np.median(of)), "most": int(of.max())}
-                for side, of in zip(("height", "width"), examined.sizes.T, strict=True)
-            }
+        facts["size"] = {
+            side: {"least": int(of.min()), "median": float(np.median(of)), "most": int(of.max())}
+            for side, of in zip(("height", "width"), examined.sizes.T, strict=True)
+        }
     return facts
 
 

@@ -57,14 +57,14 @@ def sorted_pair(found: set[tuple[str, int, int | None, str]], kind: str) -> tupl
 
 def test_small_images_are_compared_exactly_alone() -> None:
     image = scenes(1, side=8)
-    found = examine(["0", "1", "1"], ["x"] * 3, describe(np.repeat(image, 3, axis=0)), None, 8)
+    found = examine(["0", "1", "1"], ["x"] * 3, describe(np.repeat(image, 3, axis=0)), np.full((3, 2), 8, np.int32), 8)
     assert [one.kind for one in found.findings()] == ["exact copy"]
     assert not found.searched
 
 
 def test_one_pixel_is_not_blank() -> None:
     points = np.array([[[[1, 2]]], [[[3, 4]]]], dtype=np.uint8)
-    assert list(examine(["0", "1"], ["x", "y"], describe(points), None, 1).findings()) == []
+    assert list(examine(["0", "1"], ["x", "y"], describe(points), np.ones((2, 2), np.int32), 1).findings()) == []
 
 
 def test_numbers_table_and_sentence(examined: Examined) -> None:
