@@ -20,7 +20,7 @@ from pipeline.data.augmentation import (
 from pipeline.data.augmentation.examples import examples
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.params import Params
-from pipeline.pictures import Cell, contact_sheet, grid_sheet
+from pipeline.pictures import Cell, contact_sheet, grid_sheet, spread
 from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
@@ -31,7 +31,7 @@ TRANSFORMS_EPOCHS = 6  # of which the strongest is shown
 
 def preview(split: Split, statistics: Statistics, params: Params, own: Variants) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
-    samples = _spread(split, PREVIEW_IMAGES)
+    samples = spread(len(split), PREVIEW_IMAGES)
     policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
@@ -44,7 +44,7 @@ def transforms_preview(split: Split, statistics: Statistics, params: Params) -> 
     Of some epochs, the one that changes an image most: a strength is what a transform reaches, not what it always does.
     """
     side, channels = split.images.shape[2:]
-    samples = _spread(split, TRANSFORMS_IMAGES)
+    samples = spread(len(split), TRANSFORMS_IMAGES)
     originals = np.asarray(split.images[samples])
     rows = [("as stored", [Cell("", originals)])]
     for name, strengths in examples(side, channels).items():
@@ -56,11 +56,6 @@ def transforms_preview(split: Split, statistics: Statistics, params: Params) -> 
             cells.append(Cell(strength, drawn[change.argmax(0), np.arange(len(samples))]))
         rows.append((name, cells))
     return grid_sheet(("low", "middle", "high"), rows)
-
-
-def _spread(split: Split, count: int) -> NDArray[np.int64]:
-    """Positions of some images, evenly over the split."""
-    return np.unique(np.linspace(0, len(split) - 1, count).astype(np.int64))
 
 
 def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -33,6 +33,11 @@ _LARGEST_TILE = 64  # of a sheet with many in a row
 _LARGEST_SIDE = 160  # larger ones are reduced to this: a sheet of photographs must fit into memory, and into a report
 
 
+def spread(count: int, most: int) -> NDArray[np.int64]:
+    """Positions of at most `most` of `count` things, evenly over all of them, ascending: what a sheet shows of many."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))
+
+
 def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | None = None) -> bytes:
     """A PNG with one row (or more, when `columns` says where to break) a caption.
 

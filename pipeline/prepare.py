@@ -37,7 +37,7 @@ from pipeline.data.sources import open_source
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.params import Params
-from pipeline.pictures import contact_sheet
+from pipeline.pictures import contact_sheet, spread
 from pipeline.tracking import open_run
 
 _NAMED_BAD_FILES = 10
@@ -82,9 +82,8 @@ def sheet(images: NDArray[np.uint8], prepared: Prepared) -> bytes:
     """A PNG with some training images of each class; of many classes, some."""
     train = prepared.of(SPLITS[0])
     classes = prepared.listing.classes
-    chosen = np.unique(np.linspace(0, len(classes) - 1, min(_SHEET_CLASSES, len(classes))).astype(np.int64)).tolist()
     rows = []
-    for label in chosen:
+    for label in spread(len(classes), _SHEET_CLASSES).tolist():
         members = train[prepared.labels[train] == label][:_SHEET_IMAGES]
         rows.append((classes[label], np.asarray(images[prepared.rows[members]])))
     return contact_sheet(rows)

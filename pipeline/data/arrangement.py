@@ -17,6 +17,7 @@ from pipeline.data.split import Columns, Fractions, assign, strategy_for, titled
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.params import Params
+from pipeline.pictures import spread
 
 DROPPED = len(SPLITS)  # of a copy that data.on_leak: drop takes out
 PLACES = (*SPLITS, "dropped")
@@ -109,9 +110,8 @@ def check(prepared: Prepared, descriptors: NDArray[np.uint8], sizes: NDArray[np.
     leaks = find_leaks(splits, examined.contents, examined.pairs)
     kinds = (leaks.tested_exact, leaks.tested_near, leaks.chosen_exact, leaks.chosen_near)
     suspects = np.concatenate([np.flatnonzero(kind) for kind in kinds])
-    chosen = np.unique(np.linspace(0, len(suspects) - 1, min(len(suspects), _SHOWN_LEAKS)).astype(np.int64))
     leaking = []
-    for image in suspects[chosen].tolist():
+    for image in suspects[spread(len(suspects), _SHOWN_LEAKS)].tolist():
         other, exact = copied_from(image, splits, examined.contents, examined.pairs)
         leaking.append(Finding("exact copy" if exact else "near copy", image, other))
     return Checked(examined, order, tuple(examined.findings()), leaks, tuple(leaking))

@@ -10,6 +10,11 @@ def shown(name: str) -> str:
     )
 
 
+def names_in(text: str | None) -> list[str]:
+    """The names in a text with commas between, as params.yaml lists columns."""
+    return [] if text is None else [name.strip() for name in text.split(",")]
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as os.fsdecode keeps it

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from models.catalogue import Settings, setting
+from pipeline.data.text import names_in
 
 _BEFORE_SEARCH = "it is used before the search starts"
 
@@ -81,16 +82,11 @@ class Table(Source):
         if self.box is not None and self.label is None:
             yield "box", "a box is of a labelled object; name the column of classes at label, or set box to null"
         for key, text in (("targets", self.targets), ("box", self.box)):
-            names = columns(text)
+            names = names_in(text)
             if "" in names or len(set(names)) != len(names):
                 yield key, f"{text!r} names a column twice, or none; write names with commas between"
-        if self.box is not None and len(columns(self.box)) != 4:
-            yield "box", f"{self.box!r} names {len(columns(self.box))} columns; write four: left, top, right, bottom"
-
-
-def columns(text: str | None) -> list[str]:
-    """The names in a text with commas between."""
-    return [] if text is None else [name.strip() for name in text.split(",")]
+        if self.box is not None and len(names_in(self.box)) != 4:
+            yield "box", f"{self.box!r} names {len(names_in(self.box))} columns; write four: left, top, right, bottom"
 
 
 class Cifar10(Source):

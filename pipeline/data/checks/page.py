@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.checks.findings import KINDS, Finding
-from pipeline.pictures import Exhibit, exhibition
+from pipeline.pictures import Exhibit, exhibition, spread
 
 _MOST_A_KIND = 24  # pictures or pairs
 
@@ -21,8 +21,8 @@ def page(
     sections = [("In two splits: tested or chosen on, and trained on", list(leaking), leaks)]
     for kind, title in KINDS.items():
         found = [finding for finding in findings if finding.kind == kind]
-        chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), _MOST_A_KIND)).astype(np.int64))
-        sections.append((title, [found[place] for place in chosen.tolist()], len(found)))
+        chosen = spread(len(found), _MOST_A_KIND).tolist()
+        sections.append((title, [found[place] for place in chosen], len(found)))
     drawn = [
         (
             f"{title}: {count}" + (f", of which {len(chosen)}" if len(chosen) < count else ""),

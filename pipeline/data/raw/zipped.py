@@ -29,6 +29,7 @@ def entries(file: BinaryIO, packed_bytes: int) -> Iterator[Entry]:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             end = archive.start_dir
+    # what the standard library raises at damaged directories, seen in fuzzing
     except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, OverflowError, IndexError) as error:
         raise Damaged(f"{_DAMAGED} ({error})") from None
     refuse_bomb(sum(member.file_size for member in members), packed_bytes)

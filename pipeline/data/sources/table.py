@@ -16,7 +16,7 @@ from pipeline.data.raw.base import Found, Scan, digest_of
 from pipeline.data.raw.files import ImageFiles
 from pipeline.data.raw.table import SUFFIXES, Rows, read_columns, refuse
 from pipeline.data.raw.tree import Directory
-from pipeline.data.text import shown
+from pipeline.data.text import names_in, shown
 from pipeline.errors import Mistake
 
 
@@ -44,8 +44,8 @@ class Images(ImageFiles):
         self._folder = folder
         self._image = image
         self._label = label
-        self._targets = _names(targets)
-        self._box = _names(box)
+        self._targets = names_in(targets)
+        self._box = names_in(box)
         self._group = group
         self._split = split
 
@@ -129,7 +129,3 @@ class Images(ImageFiles):
             written = rows.columns[self._image]
             named = [f"{rows.at(index)}: {shown(str(written[index]))}: no such file" for index in missing]
             refuse(named, f"{len(missing)} of {len(rows)} are not in {where}; data.table.folder says where they are")
-
-
-def _names(text: str | None) -> list[str]:
-    return [] if text is None else [name.strip() for name in text.split(",")]

@@ -123,9 +123,8 @@ def test_contents_are_what_read_gives_and_have_the_size_and_hash_listed(source: 
     assert list(source.contents(())) == []
 
 
+@pytest.mark.parametrize("source", [kind for kind in SOURCES if kind != "digits"], indirect=True)  # always there
 def test_what_is_not_there_is_a_missing_file(source: Source) -> None:
-    if isinstance(source, type(as_digits(Path()))):
-        pytest.skip("the digits are always there")
     with pytest.raises(FileNotFoundError):
         source.read("no/such.png")
     with pytest.raises(FileNotFoundError):
