@@ -20,7 +20,7 @@ from pipeline import paths
 from pipeline.data.raw import tarball, zipped
 from pipeline.data.raw.base import Stamp
 from pipeline.data.raw.entry import FILE, Entry, checked, cleaned
-from pipeline.data.raw.streams import OPENERS, Damaged, Plain, Stream, Unpacked
+from pipeline.data.raw.streams import OPENERS, Damaged, Plain, Stream, Unpacked, pread
 from pipeline.data.raw.tree import File, Walk, is_junk, too_large
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
@@ -122,7 +122,7 @@ class Archive:
                 if entry.checksum is not None:
                     yield entry.path, zipped.content(descriptor, entry)
                     continue
-                content = zipped.pread(descriptor, entry.size, entry.offset)
+                content = pread(descriptor, entry.size, entry.offset)
                 if len(content) < entry.size:
                     raise Damaged("truncated meanwhile; run again", entry.path)
                 yield entry.path, content

@@ -14,7 +14,7 @@ _MOST_DICTIONARY = 256 << 20  # bytes that xz may take to unpack; `xz -9e` takes
 
 # Image sets hardly shrink (JPEG, PNG) or to a twentieth (blank BMP). A bomb grows a thousandfold or more.
 MOST_RATIO = 200
-_ALLOWED = 64 << 20  # bytes, whatever the ratio
+ALLOWED_BYTES = 64 << 20  # bytes, whatever the ratio
 _MOST_BYTES = 1 << 42
 
 
@@ -25,6 +25,14 @@ class Damaged(Exception):
         super().__init__(why, member)
         self.why = why
         self.member = member
+
+
+def pread(descriptor: int, count: int, offset: int) -> bytes:
+    """`count` bytes from `offset` on; fewer at the end of the file alone."""
+    content = os.pread(descriptor, count, offset)
+    while len(content) < count and (more := os.pread(descriptor, count - len(content), offset + len(content))):
+        content += more
+    return content
 
 
 class Stream(Protocol):
@@ -105,7 +113,7 @@ class Unpacked:
 
 def refuse_bomb(unpacked_bytes: int, packed_bytes: int) -> None:
     """Raise Damaged where an archive grows more than any set of images does."""
-    if unpacked_bytes > min(_MOST_BYTES, max(_ALLOWED, MOST_RATIO * packed_bytes)):
+    if unpacked_bytes > min(_MOST_BYTES, max(ALLOWED_BYTES, MOST_RATIO * packed_bytes)):
         raise Damaged(
             f"{packed_bytes} bytes that unpack to {unpacked_bytes} or more: taken for a decompression bomb; if it is"
             " none, unpack it and set data.source: folder"

@@ -104,10 +104,10 @@ def _records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """pax records: "LENGTH KEY=VALUE\\n", LENGTH that of the whole record."""
     while content:
         digits, _, _ = content.partition(b" ")
-        length = _decimal(digits)
+        length = int(digits) if digits.isdigit() and len(digits) <= 8 else 0
         key, equals, value = content[len(digits) + 1 : length].partition(b"=")
         if not equals or not value.endswith(b"\n") or length > len(content):
-            raise Damaged(_DAMAGED)
+            raise Damaged("damaged (an extended header); copy or download it again")
         yield key, value[:-1]
         content = content[length:]
 

@@ -7,12 +7,11 @@ import zlib
 from pathlib import Path
 
 from pipeline.data.raw.base import Stamp
+from pipeline.data.raw.streams import ALLOWED_BYTES, MOST_RATIO, pread
 from pipeline.errors import Mistake
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 256 << 10  # bytes asked of the disk, and given by the decompressor, at a time: memory stays bounded
-_MOST_RATIO = 200  # deflate reaches 1,032 : 1; images stay below 10 : 1, blank ones below 200 : 1
-_SMALL = 64 << 20  # below this no ratio is suspicious
 
 
 class Unpacked:
@@ -59,11 +58,6 @@ class Unpacked:
             raise self.cut_short(offset + len(content))
         return content
 
-    def check_rest(self, offset: int) -> None:
-        """Read a gzip file to its end, where its checksum stands. Raises as `read`."""
-        while self.packed and self.read(offset, _CHUNK):
-            offset += _CHUNK
-
     def length(self, most: int) -> int:
         """How many bytes there are; of a gzip file no more than `most` + 1 are looked at."""
         if not self.packed:
@@ -79,7 +73,7 @@ class _Inflating:
 
     def __init__(self, file: Path, place: str) -> None:
         self._file, self._place = file, place
-        self._most = max(_SMALL, _MOST_RATIO * file.stat().st_size)
+        self._most = max(ALLOWED_BYTES, MOST_RATIO * file.stat().st_size)
         self._taken = 0  # bytes of the file
         self._input = b""
         self._engine = zlib.decompressobj(31)  # gzip's header and checksum
@@ -134,9 +128,6 @@ class _Inflating:
 def _read(file: Path, offset: int, size: int) -> bytes:
     descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        content = os.pread(descriptor, size, offset)
-        while len(content) < size and (more := os.pread(descriptor, size - len(content), offset + len(content))):
-            content += more
-        return content
+        return pread(descriptor, size, offset)
     finally:
         os.close(descriptor)

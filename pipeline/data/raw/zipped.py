@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipeline.data.raw.entry import FILE, FOLDER, Entry
-from pipeline.data.raw.streams import Damaged, refuse_bomb
+from pipeline.data.raw.streams import Damaged, pread, refuse_bomb
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second is an empty archive
 
@@ -87,11 +87,3 @@ def content(descriptor: int, entry: Entry) -> bytes:
     if len(data) != entry.size or zlib.crc32(data) != entry.checksum:
         raise Damaged(_BROKEN, entry.path)
     return data
-
-
-def pread(descriptor: int, count: int, offset: int) -> bytes:
-    """`count` bytes from `offset` on; fewer at the end of the file alone."""
-    content = os.pread(descriptor, count, offset)
-    while len(content) < count and (more := os.pread(descriptor, count - len(content), offset + len(content))):
-        content += more
-    return content

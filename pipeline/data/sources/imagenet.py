@@ -14,6 +14,7 @@ from pipeline.data.raw.base import TEST, TRAIN, Decoded, Found, Scan, Stamp
 from pipeline.data.raw.matlab import struct_array
 from pipeline.data.raw.official import home
 from pipeline.data.raw.tar import Member, members
+from pipeline.data.raw.tree import too_large
 from pipeline.data.raw.unpacked import Unpacked
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
@@ -25,7 +26,6 @@ _TRAIN, _VALIDATION, _DEVKIT = FILES = (
 )
 _META, _TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 _MOST_DEVKIT = 32 << 20  # bytes of a file in it
-_MOST_BYTES = 1 << 30  # of an image
 _KEPT_INDICES = 8  # synsets' inner tars whose members are remembered: images are read synset by synset
 
 
@@ -91,8 +91,7 @@ class Images:
 
     @staticmethod
     def _found(stamp: Stamp, path: str, member: Member, label: str, split: str) -> Found:
-        large = f"{member.size} bytes, more than {_MOST_BYTES}: not opened" if member.size > _MOST_BYTES else None
-        return Found(path, stamp._replace(size=member.size), label, split, large)
+        return Found(path, stamp._replace(size=member.size), label, split, too_large(member.size))
 
     def _check_complete(self, by_wnid: dict[str, _Synset], truth: list[int]) -> None:
         missing = sorted(by_wnid.keys() - self._synset_tars.keys())

@@ -144,7 +144,7 @@ def test_tars_cut_short_or_packed(tmp_path: Path) -> None:
     for name in imagenet.FILES[:2]:
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
-        assert f"{name}: cut short" in refused(tmp_path)
+        assert f"{name}: truncated: it ends in the middle" in refused(tmp_path)
         (tmp_path / name).write_bytes(official.packed(whole))
         assert f"{name}: packed with gzip; unpack it (`gunzip`)" in refused(tmp_path)
         (tmp_path / name).write_bytes(whole)
