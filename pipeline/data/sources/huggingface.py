@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import paths
 from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Decoded, Found, Scan, Stamp
 from pipeline.data.raw.official import home, numbered
+from pipeline.data.raw.tree import too_large
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import datasets
 
 _ROWS = 1_000  # looked at at a time
-_MOST_BYTES = 1 << 30  # of an image
+_NAMES_A_FILE = "names a file instead of holding its bytes; save the set with its images embedded"
 
 
 class Images:
@@ -71,11 +72,7 @@ class Images:
         found = []
         for split, table in self._tables.items():
             for index, (size, label) in enumerate(zip(self._sizes(table), labels[split], strict=True)):
-                problem = None
-                if size is None:
-                    problem = "names a file instead of holding its bytes; save the set with its images embedded"
-                elif size > _MOST_BYTES:
-                    problem = f"{size} bytes, more than {_MOST_BYTES}: not opened"
+                problem = too_large(size) if size is not None else _NAMES_A_FILE
                 stamp = Stamp(size or 0, mtime, ctime, identity)
                 found.append(Found(numbered(split, index), stamp, name_of[label], split, problem))
         return Scan(classes=classes, found=tuple(found), ignored=())
