@@ -129,8 +129,8 @@ def _parquet(content: bytes, place: str, wanted: Mapping[str, str]) -> Rows:
     from pyarrow import parquet
 
     try:
-        # In this thread alone. With pyarrow's own threads, 4 of 24 runs over 3,000 damaged files ended in a segmentation
-        # fault in one of them, after the file had been refused; without, none of 80.
+        # In this thread alone. With pyarrow's own threads, 4 of 24 runs over 3,000 damaged files each ended in a
+        # segmentation fault of one of them, after the file had been refused; without, none of 80.
         file = parquet.ParquetFile(pa.BufferReader(content), pre_buffer=False)
         if file.metadata.num_rows > _MOST_ROWS_A_BYTE * len(content):
             raise Mistake(f"{place}: {file.metadata.num_rows} rows in {len(content)} bytes: taken for a bomb")
