@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.decoding import pack
 from pipeline.data.listing import Item, Listing
+from pipeline.data.packing.decoding import pack
 from pipeline.data.sources.folder import Images as Folder
 
 SIZE, CHANNELS = 32, 3

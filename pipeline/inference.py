@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.store import Split
+from pipeline.data.store import Split, reading_ahead
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -25,9 +25,9 @@ def predict(model: "Predictor", split: Split, device: str, description: str) -> 
     batch = max(16, _PIXELS_A_BATCH // (height * width))
     result = np.empty((count, len(model.classes)), dtype=np.float32)
     model = model.to(device)
-    starts = range(0, count, batch)
-    with torch.inference_mode():
-        for start in tqdm(starts, desc=description, unit="batch", leave=False, disable=None):
-            images = torch.from_numpy(np.array(split.images[start : start + batch]))  # N, H, W, C: a copy, writable
-            result[start : start + batch] = model(images.to(device)).float().cpu().numpy()
+    parts = [slice(start, start + batch) for start in range(0, count, batch)]
+    with torch.inference_mode(), reading_ahead(split.images, parts) as ahead:
+        for part in tqdm(parts, desc=description, unit="batch", leave=False, disable=None):
+            images = torch.from_numpy(np.array(ahead[part]))  # N, H, W, C: a copy, writable
+            result[part] = model(images.to(device)).float().cpu().numpy()
     return result

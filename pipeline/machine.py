@@ -8,6 +8,13 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory_bytes() -> int:
+    """Of the machine, whoever uses it."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def torch_device(accelerator: str) -> str | None:
     """What train.accelerator means here: "cuda", "mps" or "cpu"; None for one that is not to be had."""
     import torch

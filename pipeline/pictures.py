@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _PAPER = (255, 255, 255)
 _INK = (40, 44, 52)
-_WRONG = (201, 52, 43)
+OUTLINE = _WRONG = (201, 52, 43)
 _FAINT_INK = (106, 115, 128)
 _FRAME = (214, 218, 224)  # keeps white images apart from the paper
 _GAP = 4

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.data.raw.base import Box
 from pipeline.errors import Mistake
 
 
@@ -18,7 +19,7 @@ class Item(NamedTuple):
     problem: str | None = None
     group: str | None = None
     target: tuple[float, ...] | None = None
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the upright image
+    box: Box | None = None  # in pixels of the upright image
 
 
 class Listing(NamedTuple):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline import seeding
 from pipeline.data.augmentation import Maps, Policy, render
-from pipeline.data.store import Split
+from pipeline.data.store import Rows, Split, reading_ahead
 from pipeline.errors import Mistake
 
 if TYPE_CHECKING:
@@ -94,23 +94,33 @@ class Batches:
         return self._batches
 
     def __iter__(self) -> Iterator[RawBatch]:
-        epoch, size = self.epoch, len(self._split)
-        order = seeding.permutation(self._seed, "order", epoch, size) if self._training else np.arange(size)
+        epoch = self.epoch
         self._taken = self._resumed[1] if self._resumed[0] == epoch else 0
-        for index in range(self._taken, self._batches):
-            self._taken = index + 1
+        batches = self._samples(epoch)[self._taken :]
+        with reading_ahead(self._split.images, batches) as images:
+            for samples in batches:
+                self._taken += 1
+                yield self._batch(images, epoch, samples)
+
+    def _samples(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The images of each batch of an epoch, this device's share."""
+        size = len(self._split)
+        order = seeding.permutation(self._seed, "order", epoch, size) if self._training else np.arange(size)
+        batches = []
+        for index in range(self._batches):
             ends = self._training and index == self._whole_epoch - 1
             stop = size if ends else (index + 1) * self._batch_size
             samples = order[index * self._batch_size : stop]
             shared = len(samples) - len(samples) % self._world if self._training else len(samples)
-            yield self._batch(epoch, samples[self._rank : shared : self._world])
+            batches.append(samples[self._rank : shared : self._world])
+        return batches
 
-    def _batch(self, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
+    def _batch(self, images: Rows, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
         if self._training:
-            images, maps = self._policy.augmented(self._split.images, epoch, samples)
+            pixels, maps = self._policy.augmented(images, epoch, samples)
         else:
-            images, maps = self._policy.plain(self._split.images, samples)
-        return RawBatch(torch.from_numpy(images), torch.from_numpy(self._split.labels[samples]), maps)
+            pixels, maps = self._policy.plain(images, samples)
+        return RawBatch(torch.from_numpy(pixels), torch.from_numpy(self._split.labels[samples]), maps)
 
 
 class Images(lightning.LightningDataModule):

@@ -65,6 +65,7 @@ class _Data(Switch):
     validation_fraction: float = setting("share held out to choose on", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     test_fraction: float = setting("share sealed for evaluate", gt=0, lt=1, unsearchable=_BEFORE_SEARCH)
     max_bad_fraction: float = setting("largest share of unreadable files", ge=0, le=1, unsearchable=_BEFORE_SEARCH)
+    max_packed_bytes: int = setting("most bytes kept as pixels", ge=0, unsearchable=_BEFORE_SEARCH)
 
     @field_validator("channels", mode="before")
     @classmethod

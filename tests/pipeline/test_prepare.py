@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ import pytest
 from PIL import Image
 
 from pipeline import paths, prepare, source, stage, tracking
-from pipeline.data import decoding, listing
+from pipeline.data import listing
+from pipeline.data.packing import decoding
 from pipeline.data.raw.archive import Archive
 from pipeline.data.sources import open_source
 from pipeline.data.store import open_split, read_classes
@@ -36,7 +39,9 @@ class Recorder:
 
     @contextmanager
     def open_run(self, *arguments: Any, **more: Any) -> Iterator["Recorder"]:
-        yield self
+        with tempfile.TemporaryDirectory() as folder:
+            self.work = SimpleNamespace(folder=Path(folder))
+            yield self
 
     def log_metrics(self, values: Any, step: int) -> None:
         self.metrics = values
@@ -115,8 +120,8 @@ def test_two_runs_give_equal_bytes_whatever_the_processes(recorder: Recorder, mo
     assert tree(paths.PREPARED, paths.TEST) == first
     items = listing.read(paths.SOURCE)
     folder = open_source("folder", "raw", Path.cwd(), {})
-    three = decoding.pack(items, folder, Path("three.npy"), 8, 3, workers=3).images
-    np.testing.assert_array_equal(three, decoding.pack(items, folder, Path("one.npy"), 8, 3, workers=1).images)
+    three = decoding.pack(items, folder, Path("three"), 8, 3, workers=3).images
+    np.testing.assert_array_equal(three, decoding.pack(items, folder, Path("one"), 8, 3, workers=1).images)
 
 
 def packed(name: str) -> None:
@@ -176,13 +181,46 @@ def test_an_archive_that_has_changed_since_it_was_listed(recorder: Recorder) -> 
     assert not paths.PREPARED.exists()
 
 
-def test_a_set_of_targets_without_classes_is_refused_with_the_reason(recorder: Recorder) -> None:
-    rows = "".join(f"{label}/{index:02d}.png,{index}\n" for label in ("cat", "dog") for index in range(0, 20, 2))
-    Path("raw/angles.csv").write_text("path,angle\n" + rows)
-    table = {"label": None, "targets": "angle"}
-    with pytest.raises(Mistake, match=r"data\.source: table: its images have targets and no classes"):
-        both_stages(source="table", path="raw/angles.csv", table=table)
-    assert not paths.PREPARED.exists()
+def test_targets_and_boxes_are_stored_beside_the_images(recorder: Recorder) -> None:
+    """Of 40 x 36 pixels the middle 36 are kept and reduced to 18: boxes move along."""
+    names = [f"{label}/{index:02d}.png" for label in ("cat", "dog") for index in range(0, 20, 2)]
+    rows = [f"{name},{n / 8},{-n},{8 + n % 5},6,{20 + n},30" for n, name in enumerate(names)]
+    Path("raw/angles.csv").write_text("\n".join(["path,angle,height,left,top,right,bottom", *rows]))
+    table = {"label": None, "targets": "angle, height", "box": "left, top, right, bottom"}
+    both_stages(source="table", path="raw/angles.csv", table=table, image_size=18)
+    assert read_classes(paths.PREPARED) == ()
+    assert json.loads((paths.PREPARED / "targets.json").read_text()) == ["angle", "height"]
+    seen = []
+    for folder in (paths.PREPARED / "train", paths.PREPARED / "validation", paths.TEST):
+        split = open_split(folder)
+        assert split.targets is not None
+        assert split.boxes is not None
+        for name, target, box in zip(split.paths(), split.targets, split.boxes, strict=True):
+            number = names.index(name)
+            assert target.tolist() == [number / 8, -number]
+            expected = [(8 + number % 5 - 2) / 2, 3, min(18 + number, 36) / 2, 15]
+            np.testing.assert_allclose(box, expected)
+            seen.append(name)
+    assert sorted(seen) == names
+    values = [names.index(name) / 8 for name in open_split(paths.PREPARED / "train").paths()]
+    told = report()["per_target"][0]
+    assert (told["target"], told["least"], told["most"]) == ("angle", min(values), max(values))
+    assert told["mean"] == pytest.approx(np.mean(values))
+    assert told["deviation"] == pytest.approx(np.std(values))
+
+
+def test_a_box_that_lies_outside_is_quarantined_with_the_reason(recorder: Recorder) -> None:
+    names = [f"{label}/{index:02d}.png" for label in ("cat", "dog") for index in range(0, 20, 2)]
+    boxes = {"cat/00.png": "50,0,60,10", "cat/02.png": "9,9,9,20", "dog/00.png": "0,0,1,36"}
+    rows = [f"{name},{name[:3]},{boxes.get(name, '5,5,20,20')}" for name in names]
+    Path("raw/boxes.csv").write_text("\n".join(["path,label,left,top,right,bottom", *rows]))
+    table = {"box": "left, top, right, bottom"}
+    both_stages(source="table", path="raw/boxes.csv", table=table, image_size=8, max_bad_fraction=0.2)
+    assert {entry["path"]: entry["reason"] for entry in report()["quarantined"]} == {
+        "cat/00.png": "box 50, 0, 60, 10: outside the image of 40 x 36 pixels",
+        "cat/02.png": "box 9, 9, 9, 20: right must exceed left, and bottom top",
+        "dog/00.png": "box 0, 0, 1, 36: outside the centre square that is kept of 40 x 36 pixels",
+    }
 
 
 @pytest.mark.parametrize("split", ["auto", "stratified"])
@@ -362,13 +400,14 @@ def test_a_worker_that_dies_is_told(recorder: Recorder, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(type(folder), "read", read)
     with pytest.raises(RuntimeError, match="-9 means that it was killed"):
-        decoding.pack(items, folder, Path("x.npy"), 8, 3, workers=2)
+        decoding.pack(items, folder, Path("x"), 8, 3, workers=2)
 
 
 ENDLESS = """
 import sys, time
 from pathlib import Path
-from pipeline.data import decoding, listing
+from pipeline.data import listing
+from pipeline.data.packing import decoding
 from pipeline.data.sources import open_source
 
 decoding._MOST_IMAGES_A_BLOCK = 1
@@ -376,7 +415,7 @@ folder = open_source("folder", "raw", Path.cwd(), {})
 plain = type(folder).read
 type(folder).read = lambda self, path: time.sleep(2) or plain(self, path)
 print("started", flush=True)
-decoding.pack(listing.read(Path("data/source.json")), folder, Path("x.npy"), 8, 3, workers=2)
+decoding.pack(listing.read(Path("data/source.json")), folder, Path("x"), 8, 3, workers=2)
 """
 
 

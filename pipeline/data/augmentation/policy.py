@@ -19,6 +19,7 @@ from pipeline.data.augmentation.patches import Clutter, Erased
 from pipeline.data.augmentation.rendering import Maps
 from pipeline.data.augmentation.statistics import Statistics
 from pipeline.data.augmentation.strengths import Array, Numbers, Variants
+from pipeline.data.store import Rows
 from pipeline.params import Augment
 
 if TYPE_CHECKING:
@@ -138,9 +139,7 @@ class Policy:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    def augmented(
-        self, images: NDArray[np.uint8], epoch: int, samples: NDArray[np.int64]
-    ) -> tuple[NDArray[np.uint8], Maps]:
+    def augmented(self, images: Rows, epoch: int, samples: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Maps]:
         """Host's part for training: images (N, H, W, C) to the batch's uint8 (B, H, W, C) and what is left to do."""
         import torch
 
@@ -175,7 +174,7 @@ class Policy:
             erased=erased,
         )
 
-    def plain(self, images: NDArray[np.uint8], samples: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Maps]:
+    def plain(self, images: Rows, samples: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Maps]:
         """Host's part for evaluation: the centre of augment.crop_size, and normalisation."""
         import torch
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.data.store import rows_a_block
+from pipeline.data.store import Rows, reading_ahead, rows_a_block
 from pipeline.params import Augment
 
 POLICY = "policy.json"
@@ -24,7 +23,7 @@ class Statistics:
     eigenvectors: tuple[tuple[float, ...], ...]  # in the columns, as in AlexNet's [p1 p2 p3]
 
 
-def fit_statistics(images: NDArray[np.uint8], chunk: int | None = None) -> Statistics:
+def fit_statistics(images: Rows, chunk: int | None = None) -> Statistics:
     """Mean, standard deviation and covariance eigenvectors over all pixels of images (N, H, W, C).
 
     Sums are taken over integers, so the figures do not depend on `chunk`: how many images are in memory at a time.
@@ -34,12 +33,14 @@ def fit_statistics(images: NDArray[np.uint8], chunk: int | None = None) -> Stati
     count = 0
     total = np.zeros(channels, dtype=np.int64)
     products = np.zeros((channels, channels), dtype=np.int64)
-    for start in range(0, len(images), chunk):
-        # Products of float64 whole numbers are exact below 2**53 and run on BLAS; integer ones do not.
-        pixels = images[start : start + chunk].reshape(-1, channels).astype(np.float64)
-        count += len(pixels)
-        total += pixels.sum(0).astype(np.int64)
-        products += (pixels.T @ pixels).astype(np.int64)
+    parts = [slice(start, start + chunk) for start in range(0, images.shape[0], chunk)]
+    with reading_ahead(images, parts) as ahead:
+        for part in parts:
+            # Products of float64 whole numbers are exact below 2**53 and run on BLAS; integer ones do not.
+            pixels = ahead[part].reshape(-1, channels).astype(np.float64)
+            count += len(pixels)
+            total += pixels.sum(0).astype(np.int64)
+            products += (pixels.T @ pixels).astype(np.int64)
     mean = total / count
     covariance = (products / count - np.outer(mean, mean)) / 255.0**2
     values, vectors = np.linalg.eigh(covariance)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
 
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
 
 class Stamp(NamedTuple):
     """What a stat says of a file's content without reading it. ctime changes with every write, also when mtime is set
@@ -33,7 +35,7 @@ class Found(NamedTuple):
     problem: str | None = None  # why it cannot be read, where a stat shows that already
     group: str | None = None  # what must not be cut by a split: the patient, the scene, the video
     target: tuple[float, ...] | None = None  # what a regression predicts, in the order of Scan.targets
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the upright image
+    box: Box | None = None  # in pixels of the upright image
 
 
 class Scan(NamedTuple):

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.data.store import CLASSES, open_split, read_classes, rows_a_block, write_header, write_split
+from pipeline.data.store import CLASSES, open_split, read_classes, rows_a_block, write_split
+from pipeline.data.store.arrays import write_header
 from pipeline.errors import Mistake
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 3), dtype=np.uint8)
@@ -23,7 +24,7 @@ def write(folder: Path, rows: list[int]) -> None:
 def test_the_chosen_rows_come_back_in_their_order(
     tmp_path: Path, block_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.data.store._BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("pipeline.data.store.arrays._BLOCK_BYTES", block_bytes)
     rows = [7, 2, 9, 2, 0]
     write(tmp_path / "split", rows)
     split = open_split(tmp_path / "split")

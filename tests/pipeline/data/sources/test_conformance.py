@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline import source as stage
-from pipeline.data import decoding, listing
+from pipeline.data import listing
+from pipeline.data.packing import decoding
 from pipeline.data.raw.base import Source
 from pipeline.data.sources import open_source
 from tests.pipeline.data import packing
@@ -172,7 +173,7 @@ def listed(source: Source) -> listing.Listing:
 
 
 def packed(found: listing.Listing, source: Source, place: Path) -> np.ndarray:
-    result = decoding.pack(found, source, place / "pixels.npy", 8, 3, workers=1)
+    result = decoding.pack(found, source, place / "packed", 8, 3, workers=1)
     assert not result.bad
     assert not result.changed
     return np.array(result.images)
