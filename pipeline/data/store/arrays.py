@@ -66,8 +66,10 @@ def load_array(file: Path, *, mapped: bool = False) -> NDArray[Any]:
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise missing(file) from None
-    except (ValueError, EOFError, OverflowError) as error:
-        raise damaged(file, str(error)) from None
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header raises anything: ValueError, SyntaxError, TypeError, OverflowError...
+        raise damaged(file, " ".join(str(error).split())) from None
     return array if mapped else np.array(array)
 
 

@@ -17,10 +17,10 @@ from pyarrow import parquet
 from pipeline.data.raw.archive import Archive
 from pipeline.data.raw.table import read_columns
 from pipeline.errors import Mistake
-from tests.pipeline.data import packing
+from tests.pipeline.data import archives
 
-FILES = {f"{label}/{'long' * 30}{n}.png": packing.png(n, 4) for label in "ab" for n in range(3)} | {"c/é.png": b""}
-WHOLE = {kind: pack(FILES) for kind, pack in packing.ARCHIVES.items()}
+FILES = {f"{label}/{'long' * 30}{n}.png": archives.png(n, 4) for label in "ab" for n in range(3)} | {"c/é.png": b""}
+WHOLE = {kind: pack(FILES) for kind, pack in archives.ARCHIVES.items()}
 _MOST_BYTES = 64 << 20
 
 

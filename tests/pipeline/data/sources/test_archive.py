@@ -21,10 +21,10 @@ from pipeline.data.raw import streams
 from pipeline.data.raw.archive import Archive
 from pipeline.data.sources.archive import Images
 from pipeline.errors import ExitStatus, Mistake
-from tests.pipeline.data import packing
+from tests.pipeline.data import archives
 
 GOOD = {"a/1.png": b"one", "b/2.png": b"two"}
-PACKERS = packing.ARCHIVES
+PACKERS = archives.ARCHIVES
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_a_folder_around_everything_is_stepped_over(kind: str) -> None:
 
 def test_leftovers_and_other_files_as_in_a_folder() -> None:
     files = GOOD | {"README.md": b"", "a/.hidden.png": b"", ".git/a/1.png": b"", "a/notes.txt": b"", "a/Thumbs.db": b""}
-    scan = opened(packing.tar(files)).scan()
+    scan = opened(archives.tar(files)).scan()
     assert [found.path for found in scan.found] == ["a/1.png", "b/2.png"]
     assert [path for path, _ in scan.ignored] == ["README.md", "a/notes.txt"]
 
@@ -114,7 +114,7 @@ def test_a_tar_of_the_year_1979() -> None:
 @pytest.mark.parametrize("opener", [gzip.compress, lzma.compress, zstandard.compress])
 def test_streams_one_after_another_and_padding(opener: Callable[[bytes], bytes]) -> None:
     """As pigz, xz and zstd write them with several threads."""
-    content = packing.tar(GOOD)
+    content = archives.tar(GOOD)
     parts = [opener(content[:700]), opener(content[700:3000]), bytes(8), opener(content[3000:]), bytes(64)]
     assert len(opened(b"".join(parts)).scan().found) == 2
 
@@ -150,7 +150,7 @@ def test_the_stage_unpacks_once_and_lists_nothing_of_the_place(monkeypatch: pyte
 
 
 def test_a_touched_archive_has_another_stamp() -> None:
-    source = opened(packing.tar(GOOD))
+    source = opened(archives.tar(GOOD))
     before = source.stamp()
     assert source.stamp() == before
     os.utime("set", (1, 1))
@@ -174,8 +174,8 @@ def test_no_archive() -> None:
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "C:/x.png", "../x.png", "a/../../x.png", "a/.."])
-@pytest.mark.parametrize("pack", [packing.tar, packing.zipped, PACKERS["tar.zst"]])
-def test_names_that_lead_outside(name: str, pack: Callable[[packing.Files], bytes]) -> None:
+@pytest.mark.parametrize("pack", [archives.tar, archives.zipped, PACKERS["tar.zst"]])
+def test_names_that_lead_outside(name: str, pack: Callable[[archives.Files], bytes]) -> None:
     message = refused(pack(GOOD | {name: b"x"}))
     assert f"set: {name}: an absolute name" in message or f"set: {name}: a name that climbs out" in message
 
@@ -218,7 +218,7 @@ def test_an_archive_in_the_archive(name: str) -> None:
 
 @pytest.mark.parametrize("kind", PACKERS)
 def test_truncated_anywhere(kind: str) -> None:
-    whole = PACKERS[kind]({f"{label}/{n}.png": packing.png(n) for label in "ab" for n in range(3)})
+    whole = PACKERS[kind]({f"{label}/{n}.png": archives.png(n) for label in "ab" for n in range(3)})
     for share in (0.01, 0.3, 0.5):  # a plain tar ends with kilobytes of zeros that nobody misses
         refused(whole[: int(share * len(whole))])
     if "." in kind and kind != "gnu.tar":
@@ -226,7 +226,7 @@ def test_truncated_anywhere(kind: str) -> None:
 
 
 def test_a_tar_without_its_end() -> None:
-    content = packing.tar(GOOD)
+    content = archives.tar(GOOD)
     assert "truncated" in refused(content[: 2 * 1024])
     assert len(opened(content[: 2 * 1024 + 512]).scan().found) == 2  # one block of zeros is an end
 
@@ -242,7 +242,7 @@ def test_content_that_is_not_what_its_checksum_says(kind: str) -> None:
 
 
 def test_a_stored_member_of_a_zip_with_a_wrong_checksum() -> None:
-    content = packing.zipped(GOOD, zipfile.ZIP_STORED).replace(b"two", b"TWO")
+    content = archives.zipped(GOOD, zipfile.ZIP_STORED).replace(b"two", b"TWO")
     assert "set: b/2.png: damaged: its content is not what its checksum says" in refused(content)
 
 
@@ -253,11 +253,11 @@ def test_an_encrypted_zip() -> None:
 
 
 def test_a_zip_of_another_method() -> None:
-    assert "compressed by method 12; pack it again with deflate" in refused(packing.zipped(GOOD, zipfile.ZIP_BZIP2))
+    assert "compressed by method 12; pack it again with deflate" in refused(archives.zipped(GOOD, zipfile.ZIP_BZIP2))
 
 
 def test_joined_archives() -> None:
-    content = packing.tar(GOOD)
+    content = archives.tar(GOOD)
     assert "goes on after its end" in refused(content + content)
     assert "goes on after its end" in refused(gzip.compress(content) + gzip.compress(content))
 
@@ -306,10 +306,10 @@ def test_a_total_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_dictionary_that_would_fill_the_memory() -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 512 << 20}]
-    assert "damaged" in refused(lzma.compress(packing.tar(GOOD), filters=filters))
+    assert "damaged" in refused(lzma.compress(archives.tar(GOOD), filters=filters))
     parameters = zstandard.ZstdCompressionParameters(window_log=28)
     stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    assert "damaged" in refused(stream.compress(packing.tar(GOOD)) + stream.flush())
+    assert "damaged" in refused(stream.compress(archives.tar(GOOD)) + stream.flush())
 
 
 def test_a_pax_header_of_a_gigabyte() -> None:

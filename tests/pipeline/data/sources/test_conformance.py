@@ -14,7 +14,7 @@ from pipeline.data import listing
 from pipeline.data.packing import decoding
 from pipeline.data.raw.base import Source
 from pipeline.data.sources import open_source
-from tests.pipeline.data import packing
+from tests.pipeline.data import archives
 
 Maker = Callable[[Path], Source]
 SETTINGS = {"image": "path", "label": "label"}
@@ -25,34 +25,34 @@ def as_digits(place: Path) -> Source:
 
 
 def as_folder(place: Path) -> Source:
-    packing.folder(packing.images(), place / "set")
+    archives.folder(archives.images(), place / "set")
     return open_source("folder", "set", place, {})
 
 
 def as_archive(kind: str, around: str = "") -> Maker:
     def make(place: Path) -> Source:
-        files = {f"{around}{name}": content for name, content in packing.images().items()}
-        (place / f"set.{kind}").write_bytes(packing.ARCHIVES[kind](files))
+        files = {f"{around}{name}": content for name, content in archives.images().items()}
+        (place / f"set.{kind}").write_bytes(archives.ARCHIVES[kind](files))
         return open_source("archive", f"set.{kind}", place, {})
 
     return make
 
 
-def rows(files: packing.Files) -> list[tuple[str, str]]:
+def rows(files: archives.Files) -> list[tuple[str, str]]:
     return [(name, name.partition("/")[0]) for name in files]
 
 
 def plain() -> dict[str, bytes]:
     """The images whose names a table in UTF-8 can hold."""
-    return {name: content for name, content in packing.images().items() if name.isprintable()}
+    return {name: content for name, content in archives.images().items() if name.isprintable()}
 
 
-def csv(files: packing.Files) -> bytes:
+def csv(files: archives.Files) -> bytes:
     return b"path,label\n" + "".join(f"{name},{label}\n" for name, label in rows(files)).encode()
 
 
 def as_csv(place: Path) -> Source:
-    packing.folder(plain() | {"labels.csv": csv(plain())}, place / "set")
+    archives.folder(plain() | {"labels.csv": csv(plain())}, place / "set")
     return open_source("table", "set/labels.csv", place, SETTINGS)
 
 
@@ -60,7 +60,7 @@ def as_parquet_in_a_folder(place: Path) -> Source:
     import pyarrow as pa
     from pyarrow import parquet
 
-    packing.folder(plain(), place / "set")
+    archives.folder(plain(), place / "set")
     names, labels = zip(*rows(plain()), strict=True)
     table = pa.table({"label": pa.array(labels).dictionary_encode(), "other": [0.5] * len(names), "path": names})
     parquet.write_table(table, place / "set" / "labels.parquet")
@@ -71,7 +71,7 @@ def as_table_in(kind: str) -> Maker:
     def make(place: Path) -> Source:
         files = {f"set/images/{name}": content for name, content in plain().items()}
         files["set/meta/labels.csv"] = csv(plain())
-        (place / f"set.{kind}").write_bytes(packing.ARCHIVES[kind](files))
+        (place / f"set.{kind}").write_bytes(archives.ARCHIVES[kind](files))
         return open_source("table", f"set.{kind}", place, SETTINGS | {"file": "meta/labels.csv", "folder": "images"})
 
     return make
@@ -80,7 +80,7 @@ def as_table_in(kind: str) -> Maker:
 SOURCES: dict[str, Maker] = {
     "digits": as_digits,
     "folder": as_folder,
-    **{kind: as_archive(kind) for kind in packing.ARCHIVES},
+    **{kind: as_archive(kind) for kind in archives.ARCHIVES},
     "tar around": as_archive("tar", "some/where/"),
     "tar.xz dot": as_archive("tar.xz", "./"),
     "csv": as_csv,

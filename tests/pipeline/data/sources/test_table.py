@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from pipeline.data.sources.table import Images
 from pipeline.errors import Mistake
-from tests.pipeline.data import packing
+from tests.pipeline.data import archives
 
 NAMES = [f"{label}{n}.png" for label in "ab" for n in range(3)]
 
@@ -18,7 +18,7 @@ NAMES = [f"{label}{n}.png" for label in "ab" for n in range(3)]
 @pytest.fixture(autouse=True)
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    packing.folder({f"set/images/{name}": name.encode() for name in NAMES}, tmp_path)
+    archives.folder({f"set/images/{name}": name.encode() for name in NAMES}, tmp_path)
 
 
 def text(*rows: str, header: str = "path,label") -> bytes:
@@ -285,5 +285,5 @@ def test_the_table_is_not_where_it_is_said_to_be() -> None:
     assert "not in data.path" in said("set", file="../set/labels.csv")
     assert "not in data.path" in said("set", file="images")
     assert "is a file itself; set this to null" in said("set/labels.csv", file="labels.csv")
-    Path("set.zip").write_bytes(packing.zipped({"a/1.png": b"x"}))
+    Path("set.zip").write_bytes(archives.zipped({"a/1.png": b"x"}))
     assert "name the table in it; no .csv, .tsv, .parquet is there" in said("set.zip")

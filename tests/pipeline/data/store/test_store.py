@@ -37,6 +37,20 @@ def test_the_chosen_rows_come_back_in_their_order(
     assert index[0] == {"path": "7.png", "label": "odd", "sha256": f"{7:064x}"}
 
 
+def test_targets_and_boxes_come_back_with_their_images(tmp_path: Path) -> None:
+    targets, boxes = np.arange(20, dtype=np.float64).reshape(10, 2), np.arange(40, dtype=np.float32).reshape(10, 4)
+    rows = np.array([3, 1])
+    names, hashes = ["3.png", "1.png"], ["0" * 64] * 2
+    zeros = np.zeros(2, dtype=np.int64)
+    write_split(tmp_path / "s", IMAGES, zeros, names, (), hashes, rows, targets=targets[rows], boxes=boxes[rows])
+    split = open_split(tmp_path / "s")
+    np.testing.assert_array_equal(split.targets, targets[[3, 1]])
+    np.testing.assert_array_equal(split.boxes, boxes[[3, 1]])
+    assert pq.read_table(tmp_path / "s/index.parquet").column("label").to_pylist() == [None, None]
+    with pytest.raises(ValueError, match="10 entries for 2 images"):
+        write_split(tmp_path / "t", IMAGES, zeros, names, (), hashes, rows, targets=targets)
+
+
 def test_a_block_is_never_empty() -> None:
     assert rows_a_block((10_000, 10_000, 3)) == 1
     assert rows_a_block((1, 1, 1)) == 16 << 20
@@ -59,10 +73,10 @@ def test_nothing_that_is_read_can_run_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "array", "said"),
     [
-        ("images.npy", IMAGES[:3], "do not belong together"),
-        ("images.npy", IMAGES[:2].astype(np.float32), "do not belong together"),
-        ("images.npy", IMAGES[0, 0, 0], "do not belong together"),
-        ("labels.npy", np.zeros(2, np.float64), "do not belong together"),
+        ("images.npy", IMAGES[:3], r"labels\.npy: damaged \(int64 \(2,\) does not belong to 3 images"),
+        ("images.npy", IMAGES[:2].astype(np.float32), r"images\.npy: damaged \(float32 .*, not images"),
+        ("images.npy", IMAGES[0, 0, 0], r"images\.npy: damaged \(uint8 \(3,\), not images"),
+        ("labels.npy", np.zeros(2, np.float64), r"labels\.npy: damaged \(float64"),
         ("labels.npy", None, "not found; `dvc repro prepare` makes it"),
     ],
 )
