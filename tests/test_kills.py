@@ -17,8 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -89,7 +91,8 @@ class Found(NamedTuple):
 def found(project: Path, stage: str) -> Found:
     outputs = {
         str(file.relative_to(project)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in (project / "artifacts").rglob("*")
+        for folder in ("data", "artifacts")
+        for file in (project / folder).rglob("*")
         if file.is_file()
     }
     with sqlite3.connect(f"file:{project / 'mlflow.db'}?mode=ro", uri=True) as database:
@@ -258,14 +261,32 @@ def survive(prepared: Path, tmp_path: Path, stage: str, changes: dict[str, str],
 def ready(prepared: Path, folder: Path, stage: str, changes: dict[str, str]) -> Path:
     """A project in which all before the stage has run."""
     project = copied(prepared, folder, changes)
-    if stage == "train":
-        run(project, "dvc", "repro", "--single-item", "search")
+    before = {"prepare": "source", "train": "search"}
+    if stage in before:
+        run(project, "dvc", "repro", "--single-item", before[stage])
     return project
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_training_survives(prepared: Path, tmp_path: Path, name: str) -> None:
     survive(prepared, tmp_path, "train", CONFIGURATIONS[name], PER_CONFIGURATION, name)
+
+
+@pytest.mark.parametrize("kept_as", ["pixels", "jpeg"])
+def test_a_prepare_survives(prepared: Path, tmp_path: Path, kept_as: str) -> None:
+    for number in range(2_000):
+        file = tmp_path / f"raw/{number % 5}/{number:04d}.{'jpg' if number % 2 else 'png'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((300, 220)).save(file)
+    changes = {
+        "  source: digits ": "  source: folder ",
+        "  path: null ": f"  path: {tmp_path / 'raw'} ",
+        "  image_size: null ": "  image_size: 128 ",
+    }
+    if kept_as == "jpeg":
+        changes["  max_packed_bytes: 4000000000 "] = "  max_packed_bytes: 0 "
+    survive(prepared, tmp_path, "prepare", changes, 10, kept_as)
 
 
 def test_a_search_survives(prepared: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline import paths
 from pipeline.data.packing.journal import Record
-from pipeline.data.store.arrays import Rows, write_header
+from pipeline.data.store.arrays import Rows, header, write_header
 from pipeline.data.store.encoded import EncodedImages
 
 
@@ -46,13 +46,11 @@ class Pixels:
         self.file = folder / "pixels.npy"
         self._shape = shape
         self._image_bytes = int(np.prod(shape[1:]))
-
-    @property
-    def _bytes(self) -> int:
-        return self._shape[0] * self._image_bytes
+        self._first = len(header(shape))  # where the first image begins
 
     def begin(self, records: list[Record]) -> list[Record]:
-        if records and self.file.is_file() and self.file.stat().st_size > self._bytes:
+        whole = self._first + self._shape[0] * self._image_bytes
+        if records and self.file.is_file() and self.file.stat().st_size == whole:
             return records
         with self.file.open("wb") as stream:
             write_header(stream, self._shape)
@@ -60,12 +58,11 @@ class Pixels:
         return []
 
     def put(self, rows: list[int], pixels: NDArray[np.uint8], jpegs: list[bytes]) -> dict[str, Any]:
-        first = self.file.stat().st_size - self._bytes  # after the header
         order = np.argsort(rows)
         sorted_rows = np.asarray(rows)[order]
         with self.file.open("r+b", buffering=0) as stream:
             for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(sorted_rows) != 1) + 1):
-                stream.seek(first + int(sorted_rows[run[0]]) * self._image_bytes)
+                stream.seek(self._first + int(sorted_rows[run[0]]) * self._image_bytes)
                 rest = memoryview(pixels[order[run]].tobytes())
                 while rest:  # a write may take less than all of it, for instance at the end of a disk's room
                     rest = rest[stream.write(rest) :]

@@ -1,5 +1,6 @@
 """Images as pixels in one .npy file, which is read through a memory map."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -28,15 +29,22 @@ def rows_a_block(shape: tuple[int, ...]) -> int:
     return max(1, _BLOCK_BYTES // max(1, int(np.prod(shape))))
 
 
+def header(shape: tuple[int, ...]) -> bytes:
+    """The beginning of an .npy file of uint8 in C order."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_2_0(
+        stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    )
+    return stream.getvalue()
+
+
 def write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The beginning of an .npy file of uint8 in C order; the pixels follow, written by whoever has them.
+    """Begin an .npy file of uint8; the pixels follow, written by whoever has them.
 
     The file's room is taken first, where the system can: a full disk then is an error here, not a SIGBUS when a memory
     map is touched, nor hours later. Raises OSError (ENOSPC) naming the file.
     """
-    np.lib.format.write_array_header_2_0(
-        stream, {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    )
+    stream.write(header(shape))
     stream.flush()
     if hasattr(os, "posix_fallocate") and (size := int(np.prod(shape, dtype=np.int64))):
         try:
