@@ -286,7 +286,7 @@ def test_a_prepare_survives(prepared: Path, tmp_path: Path, kept_as: str) -> Non
     }
     if kept_as == "jpeg":
         changes["  max_packed_bytes: 4000000000 "] = "  max_packed_bytes: 0 "
-    survive(prepared, tmp_path, "prepare", changes, 10, kept_as)
+    survive(prepared, tmp_path, "prepare", changes, 5, kept_as)
 
 
 def test_a_search_survives(prepared: Path, tmp_path: Path) -> None:

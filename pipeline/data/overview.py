@@ -107,12 +107,12 @@ def _ranges(prepared: Prepared) -> list[dict[str, object]]:
 
 
 def class_counts(prepared: Prepared) -> str:
-    """CSV for `dvc plots`: a line a class, a column a split."""
+    """CSV for `dvc plots`: a line a class (one line in all, where there are none), a column a split."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["class", *SPLITS])
     columns = [prepared.counts(split) for split in SPLITS]
-    writer.writerows(zip(prepared.listing.classes, *columns, strict=True))
+    writer.writerows(zip(prepared.listing.classes or ("all",), *columns, strict=True))
     return stream.getvalue()
 
 

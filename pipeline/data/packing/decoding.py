@@ -8,6 +8,7 @@ import hashlib
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,25 +135,20 @@ class _Work:
             yield Order(todo[start : start + step])
 
     def _arriving(self, todo: list[int], step: int) -> Iterator[Order]:
-        places: dict[str, list[int]] = {}
-        for row in todo:
-            places.setdefault(self.listing.items[row].path, []).append(row)
-        missing = dict(places)
-        order = Order([], [])
-        arrived = 0
-        for path, content in self.source.contents(places):
-            for row in missing.pop(path):
-                order.rows.append(row)
-                order.contents.append(content)  # type: ignore[union-attr]
-            arrived += len(content)
-            if len(order.rows) >= step or arrived >= _MOST_BYTES_A_BLOCK:
-                yield order
-                order, arrived = Order([], []), 0
-        if order.rows:
-            yield order
-        if missing:  # an empty content is not what was listed, or was unreadable then as well
-            rows = sorted(row for members in missing.values() for row in members)
-            yield Order(rows, [b""] * len(rows))
+        """All of a source that gives its images in its own order alone, such as a compressed tar: one pass over it."""
+        waiting = {self.listing.items[row].path: row for row in todo}
+        rows: list[int] = []
+        contents: list[bytes] = []
+        with suppress(FileNotFoundError):  # what is still waiting then is not there any more
+            for path, content in self.source.contents(list(waiting)):
+                rows.append(waiting.pop(path))
+                contents.append(content)
+                if len(rows) >= step or sum(map(len, contents)) >= _MOST_BYTES_A_BLOCK:
+                    yield Order(rows, contents)
+                    rows, contents = [], []
+        gone = sorted(waiting.values())
+        if rows or gone:  # an empty content is not what was listed, or was unreadable then as well
+            yield Order(rows + gone, contents + [b""] * len(gone))
 
     def do(self, order: Order) -> Done:
         """Decode some images and bring them into the intermediate files."""

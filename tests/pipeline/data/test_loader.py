@@ -1,14 +1,18 @@
 """Batches: every image once an epoch, in an order that only seed and epoch decide, on however many devices."""
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.augmentation import Policy, fit_statistics
+from pipeline.data.augmentation import Policy, fit_statistics, render
 from pipeline.data.loader import Batches, Images
 from pipeline.data.store import Split
+from pipeline.data.store.encoded import EncodedImages, encode
 from pipeline.errors import Mistake
 from tests.pipeline.data.test_augmentation import ALL, IMAGES, OFF, STATISTICS
 
@@ -41,6 +45,25 @@ def test_the_order_differs_by_epoch_and_seed():
         for epoch in (0, 1, 2)
     }
     assert of_the_module == orders
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_images_kept_as_jpeg_make_the_same_batches_as_their_pixels(tmp_path, training):
+    """Also where an epoch is resumed or left in its middle: read ahead or not, no batch is another."""
+    content = [encode(image) for image in IMAGES]
+    (tmp_path / "all").write_bytes(b"".join(content))
+    lengths = np.array([len(part) for part in content])
+    encoded = EncodedImages(tmp_path / "all", np.cumsum(lengths) - lengths, lengths, IMAGES.shape[1:])
+    found = []
+    for images in (encoded, encoded[:]):
+        loader = Batches(replace(SPLIT, images=images), Policy(ALL, STATISTICS, 9, 0), 6, training=training)
+        loader.set_epoch(2)
+        loader.load_state_dict({"epoch": 2, "taken": 3})
+        batches_left = list(loader)
+        next(iter(loader))
+        found.append(torch.cat([render(batch.images, batch.maps) for batch in batches_left]))
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
+    assert torch.equal(*found)
 
 
 def test_validation_keeps_the_order_and_the_pixels():

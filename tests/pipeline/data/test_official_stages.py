@@ -1,9 +1,7 @@
 """Each official format through the stages source and prepare; and what is wrong with one, at a stage's edge."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,27 +13,16 @@ from pipeline.data.store import open_split, read_classes
 from pipeline.errors import ExitStatus
 from pipeline.params import Params, load
 from tests.pipeline.data import official
+from tests.pipeline.test_prepare import Recorder
 
 ROOT = Path(__file__).parents[3]
-
-
-class Untracked:
-    """Stands where the tracking run stands."""
-
-    @contextmanager
-    def open_run(self, *arguments: Any, **more: Any) -> Iterator["Untracked"]:
-        yield self
-
-    def log_metrics(self, values: Any, step: int) -> None: ...
-
-    def log_artifact(self, path: Path, folder: str = "") -> None: ...
 
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "open_run", Untracked().open_run)
-    monkeypatch.setattr(prepare, "open_run", Untracked().open_run)
+    monkeypatch.setattr(tracking, "open_run", Recorder().open_run)
+    monkeypatch.setattr(prepare, "open_run", Recorder().open_run)
     Path("params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     return tmp_path
 
