@@ -1,38 +1,34 @@
 """The stage `augment`: fits what augmentation needs on the training split alone, and shows what it will do."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline import paths, stage
-from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, render, save_statistics
-from pipeline.data.store import Split, open_split
+from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, save_statistics
+from pipeline.data.copies import pictures, write_copies
+from pipeline.data.mixing import mixing
+from pipeline.data.store import Split, open_split, read_classes
 from pipeline.params import Params
 from pipeline.pictures import contact_sheet
 from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
 PREVIEW_EPOCHS = 4
+PREVIEW = "preview.png"
 
 
 def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
     samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
-    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    size = split.images.shape[1]
+    policy = Policy(params.augment, statistics, size, params.seed)
+    mixer = mixing(params.augment, size, len(split), params.seed)
     rows = [("originals", np.asarray(split.images[samples]))]
-    rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
+    rows += [
+        (f"epoch {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer)) for epoch in range(PREVIEW_EPOCHS)
+    ]
     return contact_sheet(rows)
-
-
-def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Augmented images as a person sees them: the normalisation undone, clipped to bytes (B, H, W, C)."""
-    import torch
-
-    batch, maps = policy.augmented(split.images, epoch, samples)
-    inputs = render(torch.from_numpy(batch), maps).permute(0, 2, 3, 1).numpy()
-    return np.clip(np.rint((inputs * policy.std + policy.mean) * 255), 0, 255).astype(np.uint8)
 
 
 def run(params: Params) -> None:
@@ -42,9 +38,14 @@ def run(params: Params) -> None:
         statistics = fit_statistics(split.images)
         with paths.replacing(paths.AUGMENTED) as (folder,):
             save_statistics(folder / POLICY, statistics, params.augment)
-            (folder / "preview.png").write_bytes(preview(split, statistics, params))
-        for file in sorted(Path(paths.AUGMENTED).iterdir()):
-            tracked.log_artifact(file)
+            (folder / PREVIEW).write_bytes(preview(split, statistics, params))
+            if params.augment.copies > 0:
+                print(f"augment: writing {params.augment.copies} copies of each", flush=True)
+                policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+                classes = read_classes(paths.PREPARED)
+                write_copies(folder / paths.COPIES.name, split, policy, params.augment.copies, classes)
+        for name in (POLICY, PREVIEW):  # of the copies MLflow gets the hash alone: they are as large as the data
+            tracked.log_artifact(paths.AUGMENTED / name)
     print(f"augment: mean {_rounded(statistics.mean)}, standard deviation {_rounded(statistics.std)} by channel")
 
 

@@ -28,6 +28,7 @@ from pipeline.callbacks import Averaging, Epoch, Fitted, Progress, Recorder, Rep
 from pipeline.checkpoint import Checkpoints, Saver, Stopping
 from pipeline.data.augmentation import POLICY, Policy, load_statistics
 from pipeline.data.loader import Images
+from pipeline.data.mixing import Mixing, mixing
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -60,6 +61,9 @@ class TrainingData:
 
     def policy(self, params: Params) -> Policy:
         return Policy(params.augment, load_statistics(self.statistics), self.shape.image_size, params.seed)
+
+    def mixing(self, params: Params) -> Mixing | None:
+        return mixing(params.augment, self.shape.image_size, len(self.train), params.seed)
 
 
 def describe(params: Params, data: TrainingData) -> Description:
@@ -107,6 +111,7 @@ def fit(
         train.limit_batches,
         train.channels_last,
         train.devices,
+        data.mixing(params),
     )
     network = initialised_network(params, data.shape)
     if train.channels_last:

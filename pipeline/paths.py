@@ -18,6 +18,7 @@ SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
 AUGMENTED = Path("data/augmented")
+COPIES = AUGMENTED / "copies"  # a split of augmented training images, where augment.copies asks for it
 BEST = Path("artifacts/search/best.yaml")
 SEARCH = Path("artifacts/search")
 MODEL = Path("artifacts/model")

@@ -124,6 +124,9 @@ class Augment(Settings):
     saturation: float = setting("scale about each pixel's grey by up to 1 +- this", ge=0, le=1, search=(0.0, 0.5))
     pca_shift: float = setting("standard deviation of AlexNet's colour shift", ge=0, le=10, search=(0.0, 0.3))
     cutout_size: int = setting("side of the square that is blanked", ge=0, le=4096, search=(0, 16))
+    mixup: float = setting("alpha of MixUp's Beta(alpha, alpha)", ge=0, le=100, search=(0.0, 1.0))
+    cutmix: float = setting("alpha of CutMix's Beta(alpha, alpha)", ge=0, le=100, search=(0.0, 1.0))
+    copies: int = setting("augmented copies of the training split to write", ge=0, le=1000, unsearchable=_BEFORE_SEARCH)
 
 
 class Train(Settings):
@@ -165,6 +168,8 @@ class Search(Section):
 
 class Evaluate(Settings):
     mistakes: int = setting("worst mistakes shown as pictures", ge=0, le=1000)
+    tta: Literal["none", "flip", "shifts", "ten_crop"] = setting("views whose probabilities are averaged")
+    tta_pixels: int = setting("how far those of shifts and ten_crop move", ge=1, le=512)
 
 
 class Tracking(Section):

@@ -21,6 +21,9 @@ OFF = Augment(
     saturation=0.0,
     pca_shift=0.0,
     cutout_size=0,
+    mixup=0.0,
+    cutmix=0.0,
+    copies=0,
 )
 ALL = OFF.model_copy(
     update={
