@@ -73,6 +73,7 @@ class Predictor(nn.Module):
         self.network = network
         self.classes = tuple(description.classes)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
+        self.seen = description.shape.image_size  # side of the centre that the network sees
         self._loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
         self.register_buffer("mean", torch.tensor(description.mean) * 255)
         self.register_buffer("std", torch.tensor(description.std) * 255)

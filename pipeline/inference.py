@@ -34,7 +34,7 @@ def predict(
         for start in tqdm(starts, desc=description, unit="batch", leave=False, disable=None):
             images = np.array(split.images[start : start + batch])  # N, H, W, C: a copy, writable
             total = np.zeros((len(images), len(model.classes)))  # float64: the mean of equal numbers is that number
-            for view in views.of(images, model.image_shape[0]):
+            for view in views.of(images, model.seen):
                 total += model(torch.from_numpy(view).to(device)).float().cpu().numpy()
             result[start : start + batch] = total / views.count
     return result

@@ -1,7 +1,8 @@
 """Test-time augmentation: which pictures of an image a model is asked about, its probabilities then being averaged.
 
-Views are windows of whole pixels, mirrored or not, so each is an exact copy of pixels. Every set begins with the plain
-view: the window in the middle. What goes beyond the image repeats its edge.
+A view is the image moved by whole pixels and perhaps mirrored, at its own size, so a model takes it as it takes any
+image; of one that crops, it is the crop that moves. What comes in beyond an image's edge repeats the edge. Every set
+begins with the image itself.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class View(NamedTuple):
-    """One window: up (-1), in the middle (0) or down (1), left (-1) to right (1), as it is or mirrored."""
+    """What the model sees: from up (-1) to down (1), from left (-1) to right (1), as it is or mirrored."""
 
     down: int
     right: int
@@ -36,7 +37,7 @@ VIEWS: dict[str, tuple[View, ...]] = {
 
 @dataclass(frozen=True)
 class Averaged:
-    """A set of views, by its name in `VIEWS`, and by how many pixels its windows are moved."""
+    """A set of views, by its name in `VIEWS`, and by how many pixels they are moved."""
 
     name: str = "none"
     pixels: int = 1
@@ -46,25 +47,27 @@ class Averaged:
         """How many views an image has."""
         return len(VIEWS[self.name])
 
-    def of(self, images: NDArray[np.uint8], side: int | None = None) -> Iterator[NDArray[np.uint8]]:
-        """The views (B, side, side, C) of square images (B, H, H, C), one view at a time.
+    def of(self, images: NDArray[np.uint8], seen: int | None = None) -> Iterator[NDArray[np.uint8]]:
+        """The views of square images (B, H, H, C), each of the same shape, one view at a time.
 
-        side: of what the model takes; None: H. Where it is less than H, ten_crop takes the corners of the image, as
-        AlexNet took 224 of 256 pixels. Otherwise, and in shifts always, a window is moved by `pixels`.
+        seen: side of the images' centre that the model takes, starting at (H - seen) // 2; None: H. Where it is less
+        than H, ten_crop moves it into the corners of the image, as AlexNet took 224 of 256 pixels, whatever `pixels`
+        is; a mirrored view is the mirror of what is seen, also where no pixel is in the middle.
         """
-        height = images.shape[1]
-        side = height if side is None else side
+        side = images.shape[1]
+        spare = side - (side if seen is None else seen)
+        before, after = spare // 2, spare - spare // 2  # of the centre
+        corners = self.name == "ten_crop" and spare > 0
+        moves = (-before, 0, after) if corners else (-self.pixels, 0, self.pixels)
+        # The mirror of the whole image would show the centre's mirror `after - before` pixels aside.
+        aside = after - before
         views = VIEWS[self.name]
-        crops = self.name == "ten_crop" and side < height
-        margin = self.pixels if any(view.down or view.right for view in views) and not crops else 0
+        places = [(moves[view.down + 1], moves[view.right + 1] - aside * view.mirrored) for view in views]
+        margin = max(abs(offset) for place in places for offset in place)
         padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="edge") if margin else images
-        last = padded.shape[1] - side  # the largest place of a window's first row
-        middle = last // 2
-        places = (0, middle, last) if crops else (middle - margin, middle, middle + margin)
-        for view in views:
-            top, left = places[view.down + 1], places[view.right + 1]
-            window = padded[:, top : top + side, left : left + side]
-            yield np.ascontiguousarray(window[:, :, ::-1] if view.mirrored else window)
+        for view, (top, left) in zip(views, places, strict=True):
+            moved = padded[:, margin + top :, margin + left :][:, :side, :side]
+            yield np.ascontiguousarray(moved[:, :, ::-1] if view.mirrored else moved)
 
 
 PLAIN = Averaged()

@@ -11,7 +11,7 @@ from pipeline import augment, paths
 from pipeline.data.augmentation import POLICY, fit_statistics, load_statistics
 from pipeline.data.copies import pictures
 from pipeline.data.store import open_split
-from pipeline.fit import TrainingData
+from pipeline.training.fit import TrainingData
 from tests.pipeline.test_train import OFFLINE, records
 
 

@@ -19,6 +19,7 @@ class Answer(nn.Module):
 
     classes = ("left", "right")
     image_shape = (SIDE, SIDE, 1)
+    seen = SIDE
 
     def __init__(self, function) -> None:
         super().__init__()
@@ -72,14 +73,17 @@ def test_batches_change_no_bit(monkeypatch, name, batch):
     assert max(sizes) == batch
 
 
-def test_a_model_that_takes_less_than_the_image_gets_windows_of_its_size():
-    seen = set()
+def test_the_crop_of_a_model_goes_into_the_corners():
+    """It sees the 4 x 4 centre of 6 x 6 pixels: every corner of the image comes into the mean."""
+    corners = np.zeros((1, SIDE, SIDE, 1), dtype=np.uint8)
+    corners[0, 0, 0] = corners[0, 0, -1] = corners[0, -1, 0] = corners[0, -1, -1] = 250
 
-    def watched(images: torch.Tensor) -> torch.Tensor:
-        seen.add(tuple(images.shape[1:]))
-        return torch.full((len(images), 2), 0.5)
+    def light(images: torch.Tensor) -> torch.Tensor:
+        centre = images[:, 1:5, 1:5].float().sum((1, 2, 3)) / 250
+        return torch.stack([centre, 1 - centre], 1)
 
-    answer = Answer(watched)
-    answer.image_shape = (4, 4, 1)
-    inference.predict(answer, SPLIT, "cpu", "", Averaged("ten_crop"))
-    assert seen == {(4, 4, 1)}
+    model = Answer(light)
+    model.seen = 4
+    split = Split(images=corners, labels=np.zeros(1, dtype=np.int64), folder=None)
+    shares = [inference.predict(model, split, "cpu", "", Averaged(name, 9))[0, 0] for name in ("none", "ten_crop")]
+    assert shares == pytest.approx([0.0, 0.8])  # eight of ten views see one corner each
