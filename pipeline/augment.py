@@ -15,15 +15,13 @@ from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
 PREVIEW_EPOCHS = 4
-PREVIEW = "preview.png"
 
 
 def preview(split: Split, statistics: Statistics, params: Params) -> bytes:
     """A PNG: some training images, and below each what the first epochs will make of it."""
     samples = np.unique(np.linspace(0, len(split) - 1, PREVIEW_IMAGES).astype(np.int64))
-    size = split.images.shape[1]
-    policy = Policy(params.augment, statistics, size, params.seed)
-    mixer = mixing(params.augment, size, len(split), params.seed)
+    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    mixer = mixing(params.augment, policy.seen, len(split), params.seed)
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [
         (f"epoch {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer)) for epoch in range(PREVIEW_EPOCHS)
@@ -38,14 +36,15 @@ def run(params: Params) -> None:
         statistics = fit_statistics(split.images)
         with paths.replacing(paths.AUGMENTED) as (folder,):
             save_statistics(folder / POLICY, statistics, params.augment)
-            (folder / PREVIEW).write_bytes(preview(split, statistics, params))
+            (folder / "preview.png").write_bytes(preview(split, statistics, params))
             if params.augment.copies > 0:
                 print(f"augment: writing {params.augment.copies} copies of each", flush=True)
                 policy = Policy(params.augment, statistics, split.images.shape[1], params.seed)
                 classes = read_classes(paths.PREPARED)
                 write_copies(folder / paths.COPIES.name, split, policy, params.augment.copies, classes)
-        for name in (POLICY, PREVIEW):  # of the copies MLflow gets the hash alone: they are as large as the data
-            tracked.log_artifact(paths.AUGMENTED / name)
+        for file in sorted(paths.AUGMENTED.iterdir()):
+            if file.is_file():  # of the copies MLflow gets the hash alone: they are as large as the data
+                tracked.log_artifact(file)
     print(f"augment: mean {_rounded(statistics.mean)}, standard deviation {_rounded(statistics.std)} by channel")
 
 

@@ -95,6 +95,11 @@ class Policy:
         self.channels = len(statistics.mean)
 
     @property
+    def seen(self) -> int:
+        """The side of what the network sees, in pixels."""
+        return self._size
+
+    @property
     def mean(self) -> NDArray[np.float64]:
         """What is subtracted from pixels in [0, 1]: (C,)."""
         return np.array(self._statistics.mean) if self._normalizes else np.zeros(self.channels)

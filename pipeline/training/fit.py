@@ -64,7 +64,7 @@ class TrainingData:
         return Policy(params.augment, load_statistics(self.statistics), self.shape.image_size, params.seed)
 
     def mixing(self, params: Params) -> Mixing | None:
-        return mixing(params.augment, self.shape.image_size, len(self.train), params.seed)
+        return mixing(params.augment, self.policy(params).seen, len(self.train), params.seed)
 
 
 def describe(params: Params, data: TrainingData) -> Description:
