@@ -28,7 +28,9 @@ def pictures(
         batch, maps = policy.augmented(images, epoch, partners)
         inputs = mixed(inputs, render(torch.from_numpy(batch), maps), masks)
     pixels = inputs.permute(0, 2, 3, 1).numpy()
-    return np.clip(np.rint((pixels * policy.std + policy.mean) * 255), 0, 255).astype(np.uint8)
+    pixels *= (255 * policy.std).astype(np.float32)
+    pixels += (255 * policy.mean).astype(np.float32)
+    return np.clip(np.rint(pixels, out=pixels), 0, 255, out=pixels).astype(np.uint8)
 
 
 def write_copies(folder: Path, split: Split, policy: Policy, copies: int, classes: Sequence[str]) -> None:

@@ -160,6 +160,13 @@ def test_a_coin_chooses_between_both():
     assert torch.equal(masks.around[~cut], masks.shares[~cut])
 
 
+def test_all_of_a_batch_goes_to_the_device():
+    batch = next(iter(batches("both", 8, 0))).to(torch.device("meta"))
+    partners, masks = batch.mix
+    tensors = [batch.images, batch.labels, batch.maps.colour, partners.images, partners.labels, partners.maps.colour]
+    assert {tensor.device.type for tensor in [*tensors, *masks]} == {"meta"}
+
+
 # --- switched off -----------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.data.views import PLAIN, VIEWS, Averaged
+from pipeline.params import fields
+from pipeline.params.tree import Evaluate
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 2), dtype=np.uint8)
 
@@ -14,6 +16,10 @@ def views(name: str, pixels: int = 2, seen: int | None = None, images: np.ndarra
 
 def equal(found: list[np.ndarray], expected: list[np.ndarray]) -> bool:
     return len(found) == len(expected) and all(map(np.array_equal, found, expected))
+
+
+def test_params_yaml_names_every_set():
+    assert fields.choices(Evaluate.model_fields["tta"]) == list(VIEWS)
 
 
 def test_none_is_the_image():
