@@ -8,8 +8,10 @@ import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 
+from models.losses import Mixture, Targets
 from pipeline import seeding
 from pipeline.data.augmentation import Maps, Policy, render
+from pipeline.data.mixing import Masks, Mixing, mixed
 from pipeline.data.store import Split
 from pipeline.errors import Mistake
 
@@ -23,14 +25,28 @@ class RawBatch:
     Not a tuple: in one, Lightning would round the maps to the network's precision, and eight bits place no pixel.
     """
 
-    def __init__(self, images: "Tensor", labels: "Tensor", maps: Maps) -> None:
+    def __init__(
+        self, images: "Tensor", labels: "Tensor", maps: Maps, mix: "tuple[RawBatch, Masks] | None" = None
+    ) -> None:
         self.images = images  # B, H, W, C uint8
         self.labels = labels  # B int64
         self.maps = maps
+        self.mix = mix  # what is mixed into each image, and how
+
+    def rendered(self) -> "tuple[Tensor, Targets]":
+        """The network's float32 inputs (B, C, H, W) and targets, computed on the device where this batch is."""
+        images = render(self.images, self.maps)
+        if self.mix is None:
+            return images, self.labels
+        partners, masks = self.mix
+        return mixed(images, render(partners.images, partners.maps), masks), Mixture(
+            self.labels, partners.labels, masks.shares
+        )
 
     def to(self, device: torch.device) -> "RawBatch":
         """This batch on `device`; Lightning calls it."""
-        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device))
+        mix = (self.mix[0].to(device), self.mix[1].to(device)) if self.mix is not None else None
+        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device), mix)
 
 
 class Batches:
@@ -48,12 +64,16 @@ class Batches:
         batch_size: int,
         *,
         training: bool,
+        mixing: Mixing | None = None,
         seed: int = 0,
         limit: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """limit: at most that many batches an epoch. Raises Mistake where a device would get no image."""
+        """mixing: of the images in training. limit: at most that many batches an epoch.
+
+        Raises Mistake where a device would get no image.
+        """
         if batch_size < world:
             raise Mistake(f"params.yaml: train.batch_size: {batch_size} is less than train.devices, {world}; raise it")
         if len(split) < world:
@@ -62,6 +82,7 @@ class Batches:
         self._policy = policy
         self._batch_size = batch_size
         self._training = training
+        self._mixing = mixing if training else None
         self._seed = seed
         self._rank, self._world = rank, world
         whole, rest = divmod(len(split), batch_size)
@@ -106,6 +127,13 @@ class Batches:
             yield self._batch(epoch, samples[self._rank : shared : self._world])
 
     def _batch(self, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
+        batch = self._gathered(epoch, samples)
+        if self._mixing is not None:
+            partners, masks = self._mixing.draw(epoch, samples)
+            batch.mix = self._gathered(epoch, partners), masks
+        return batch
+
+    def _gathered(self, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
         if self._training:
             images, maps = self._policy.augmented(self._split.images, epoch, samples)
         else:
@@ -126,6 +154,7 @@ class Images(lightning.LightningDataModule):
         limit: int | None,
         channels_last: bool,
         devices: int = 1,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         self._train, self._validation = train, validation
@@ -134,6 +163,7 @@ class Images(lightning.LightningDataModule):
         self._seed = seed
         self._limit = limit
         self._devices = devices
+        self._mixing = mixing
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def train_dataloader(self) -> Batches:
@@ -143,11 +173,11 @@ class Images(lightning.LightningDataModule):
         # No gradients are kept, so larger batches fit; the size does not change what is computed for an image.
         return self._batches(self._validation, max(self._batch_size, 256), training=False)
 
-    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> tuple["Tensor", "Tensor"]:
-        images = render(batch.images, batch.maps)
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> "tuple[Tensor, Targets]":
+        images, targets = batch.rendered()
         if self.trainer is not None:
             images = self.trainer.precision_plugin.convert_input(images)  # as Lightning does to inputs it knows
-        return images.contiguous(memory_format=self._memory_format), batch.labels
+        return images.contiguous(memory_format=self._memory_format), targets
 
     def _batches(self, split: Split, batch_size: int, training: bool) -> Batches:
         rank = self.trainer.global_rank if self.trainer is not None else 0
@@ -156,6 +186,7 @@ class Images(lightning.LightningDataModule):
             self._policy,
             batch_size,
             training=training,
+            mixing=self._mixing,
             seed=self._seed,
             limit=self._limit,
             rank=rank,

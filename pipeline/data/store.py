@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,15 @@ LABELS = "labels.npy"
 INDEX = "index.parquet"
 CLASSES = "classes.json"
 _BLOCK_BYTES = 16 << 20  # how much is copied at a time: memory stays bounded whatever the size of a set
+
+
+class Rows(Protocol):
+    """Images that are read some rows at a time: an array, a memory map, or what computes them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # N, H, W, C
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...  # B, H, W, C
 
 
 @dataclass(frozen=True)
@@ -76,21 +85,21 @@ def read_classes(prepared: Path) -> tuple[str, ...]:
 
 def write_split(
     folder: Path,
-    images: NDArray[np.uint8],
+    images: Rows,
     labels: NDArray[np.int64],
     paths: Sequence[str],
     classes: Sequence[str],
     sha256: Sequence[str],
     rows: NDArray[np.int64] | None = None,
 ) -> None:
-    """Write a split into `folder`: of `images` (N, H, W, C; may be a memory map) only `rows`, in their order, if given.
+    """Write a split into `folder`: of `images` (N, H, W, C) only `rows`, in their order, if given.
 
     labels, paths (printable text) and sha256 have one entry a written row; classes names the labels.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = np.arange(len(images)) if rows is None else rows
+    rows = np.arange(images.shape[0]) if rows is None else rows
     if not len(rows) == len(labels) == len(paths) == len(sha256):
         raise ValueError(f"{len(rows)} images, {len(labels)} labels, {len(paths)} paths, {len(sha256)} hashes")
     folder.mkdir(parents=True, exist_ok=True)

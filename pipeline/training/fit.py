@@ -26,6 +26,7 @@ from models.schedules import SCHEDULES, Horizon, with_warmup
 from pipeline import paths, seeding
 from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
+from pipeline.data.mixing import Mixing, mixing
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -69,6 +70,9 @@ class TrainingData:
         statistics = load_statistics(self.statistics)
         own = of_split(params.augment, self.train, self.classes)
         return Policy(params.augment, statistics, self.shape.image_size, params.seed, own)
+
+    def mixing(self, params: Params) -> Mixing | None:
+        return mixing(params.augment, self.policy(params).seen, len(self.train), params.seed)
 
 
 def describe(params: Params, data: TrainingData) -> Description:
@@ -117,6 +121,7 @@ def fit(
         train.limit_batches,
         train.channels_last,
         train.devices,
+        data.mixing(params),
     )
     network = initialised_network(params, data.seen(params))
     if train.channels_last:

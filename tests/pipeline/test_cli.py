@@ -445,6 +445,20 @@ def test_the_summary_says_what_has_changed_since(bare: Path, capsys: pytest.Capt
     assert "has changed" not in capsys.readouterr().out
 
 
+def test_the_summary_shows_what_was_averaged(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare)
+    file = bare / "artifacts/evaluation/metrics.json"
+    metrics = json.loads(file.read_text())
+    assert cli.main(["summary"]) == 0
+    assert "views" not in capsys.readouterr().out
+    file.write_text(json.dumps(metrics | {"validation_tta": {"accuracy": 0.5}, "test_tta": {"accuracy": 0.25}}))
+    assert cli.main(["summary"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [[cell for cell in row if cell != "│"] for row in rows]
+    assert ["accuracy", "over", "views", "0.5000", "0.2500"] in shown
+    assert ["accuracy", "0.9912", "0.9877"] in shown
+
+
 def test_the_summary_without_a_search(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(bare, best={})
     assert cli.main(["summary"]) == 0

@@ -41,7 +41,8 @@ CONFIGURATIONS = [
     {"model": {"name": "linear"}, "loss": {"name": "svm"}, "schedule": {"name": "step"}},
     {"optimizer": {"name": "adam", "momentum": None, "lr": 0.01}, "schedule": {"name": "constant"}},
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
-    {"train": {"precision": "bf16-true"}},
+    {"train": {"precision": "bf16-true"}, "augment": {"cutmix": 1.0}},
+    {"augment": {"mixup": 0.4, "cutmix": 1.0}, "loss": {"name": "svm"}},
 ]
 
 
@@ -158,6 +159,27 @@ def test_the_training_figures_are_means_over_images(data, small_params):
     hinge = np.maximum(0, scores - scores[rows, data.train.labels][:, None] + 1)
     assert fitted.best.train_loss == pytest.approx((hinge.sum(1) - 1).mean(), rel=1e-5)
     assert fitted.best.train_accuracy == (scores.argmax(1) == data.train.labels).mean()
+
+
+def test_the_training_figures_of_mixed_images(data, small_params):
+    """With a rate of nothing: the loss is that of both labels by their shares, an answer is right by the larger one."""
+    still = {"optimizer": {"lr": 1e-12, "momentum": 0.0}, "model": {"name": "linear"}, "loss": {"name": "svm"}}
+    params = small_params(augment={"crop_padding": 0, "mixup": 1.0}, train={"epochs": 1}, **still)
+    fitted = fit(params, data)
+    mixing = data.mixing(params)
+    assert mixing is not None
+    partners, masks = mixing.draw(0, np.arange(90))
+    shares = masks.shares.double().numpy()[:, None]
+    pictures = data.train.images.reshape(90, -1) * shares + data.train.images[partners].reshape(90, -1) * (1 - shares)
+    weight, bias = (weights(fitted)[name].double().numpy() for name in ("fc.weight", "fc.bias"))
+    scores = (pictures / 255.0 - data.policy(params).mean) / data.policy(params).std @ weight.T + bias
+    labels, others = data.train.labels, data.train.labels[partners]
+    hinges = [np.maximum(0, scores - scores[np.arange(90), y][:, None] + 1).sum(1) - 1 for y in (labels, others)]
+    loss = shares[:, 0] * hinges[0] + (1 - shares[:, 0]) * hinges[1]
+    assert fitted.best.train_loss == pytest.approx(loss.mean(), rel=1e-5)
+    dominant = np.where(shares[:, 0] >= 0.5, labels, others)
+    assert (dominant != labels).sum() > 10
+    assert fitted.best.train_accuracy == (scores.argmax(1) == dominant).mean()
 
 
 def test_the_best_epoch_is_accurate_then_of_low_loss():
