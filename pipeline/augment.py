@@ -22,12 +22,13 @@ TRANSFORMS_EPOCHS = 6  # of which the most telling is shown
 
 
 def preview(split: Split, policy: Policy, params: Params) -> bytes:
-    """A PNG: some training images, and below each what the first epochs will make of it."""
-    samples = spread(len(split), PREVIEW_IMAGES)
-    mixer = mixing(params.augment, policy.seen, len(split), params.seed)
+    """A PNG: some training images, and below each what the first epochs will make of it, or its first copies."""
+    samples, copies = spread(len(split), PREVIEW_IMAGES), params.augment.copies
+    mixer = mixing(params.augment, policy.seen, len(split), params.seed) if copies == 0 else None
     rows = [("originals", np.asarray(split.images[samples]))]
     rows += [
-        (f"epoch {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer)) for epoch in range(PREVIEW_EPOCHS)
+        (f"{'copy' if copies else 'epoch'} {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer))
+        for epoch in range(min(PREVIEW_EPOCHS, copies or PREVIEW_EPOCHS))
     ]
     return contact_sheet(rows)
 

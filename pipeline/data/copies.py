@@ -1,4 +1,4 @@
-"""Augmented images as bytes: for people to look at, and as a split for learners that cannot augment as they go."""
+"""Augmented images as bytes: for people to look at, and as a training split of images and copies that stay the same."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +34,10 @@ def pictures(
 
 
 def write_copies(folder: Path, split: Split, policy: Policy, copies: int, classes: Sequence[str]) -> None:
-    """Write `copies` augmented images of each of `split`'s as a split of its own, a block in memory at a time.
+    """Write the images of `split` with `copies` augmented ones of each, as a split, a block in memory at a time.
 
-    Row c * N + i is sample i as `policy` has it in epoch c, with the path, label and hash of the image that it was made
-    of. Nothing is mixed in: these learners take one label an image.
+    The first N rows are the images as evaluation sees them; row (1 + c) * N + i is sample i as `policy` has it in epoch
+    c, with the path, label and hash of the image that it was made of. Nothing is mixed in: a row has one label.
     """
     import pyarrow.parquet as pq
 
@@ -45,26 +45,31 @@ def write_copies(folder: Path, split: Split, policy: Policy, copies: int, classe
     write_split(
         folder,
         _Copies(split, policy, copies),
-        np.tile(split.labels, copies),
-        index.column("path").to_pylist() * copies,
+        np.tile(split.labels, 1 + copies),
+        index.column("path").to_pylist() * (1 + copies),
         classes,
-        index.column("sha256").to_pylist() * copies,
+        index.column("sha256").to_pylist() * (1 + copies),
     )
 
 
 class _Copies:
-    """The augmented images as an array that is computed where it is read."""
+    """The images and their copies as an array that is computed where it is read."""
 
     def __init__(self, split: Split, policy: Policy, copies: int) -> None:
         self._split = split
         self._policy = policy
-        self.shape = (copies * len(split), *pictures(split.images, policy, 0, np.arange(1)).shape[1:])
+        self.shape = ((1 + copies) * len(split), policy.seen, policy.seen, policy.channels)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The images (B, H, W, C) of some rows, which may be of several epochs."""
-        epochs, samples = np.divmod(rows, len(self._split))
+        """The images (B, H, W, C) of some rows, which may be of several copies."""
+        blocks, samples = np.divmod(rows, len(self._split))
         result = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        for epoch in np.unique(epochs).tolist():
-            chosen = epochs == epoch
-            result[chosen] = pictures(self._split.images, self._policy, epoch, samples[chosen])
+        for block in np.unique(blocks).tolist():
+            chosen = blocks == block
+            result[chosen] = self._block(block, samples[chosen])
         return result
+
+    def _block(self, block: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
+        if block == 0:
+            return self._policy.plain(self._split.images, samples)[0]
+        return pictures(self._split.images, self._policy, block - 1, samples)

@@ -155,10 +155,12 @@ class Images(lightning.LightningDataModule):
         channels_last: bool,
         devices: int = 1,
         mixing: Mixing | None = None,
+        train_policy: Policy | None = None,
     ) -> None:
+        """train_policy: of the training images, where `policy` is of the validation images alone."""
         super().__init__()
         self._train, self._validation = train, validation
-        self._policy = policy
+        self._policy, self._train_policy = policy, train_policy or policy
         self._batch_size = batch_size
         self._seed = seed
         self._limit = limit
@@ -183,7 +185,7 @@ class Images(lightning.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer is not None else 0
         return Batches(
             split,
-            self._policy,
+            self._train_policy if training else self._policy,
             batch_size,
             training=training,
             mixing=self._mixing,

@@ -11,9 +11,10 @@ from pipeline.params.fields import Section
 _BEFORE_SEARCH = "it is used before the search starts"
 _SIZE = "it sets the size of the network's inputs"
 
+MIXING = ("mixup", "cutmix")  # of two images
 # Keys that hold for the whole set: everything else may be set by class and by image.
 WHOLE_SET = (
-    "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", "mixup", "cutmix",
+    "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", *MIXING,
     "per_class", "per_image", "copies",
 )  # fmt: skip
 DETAILS = ("resized_crop_aspect", "distractor_size", "automatic_magnitude")  # of another key's transform
@@ -69,7 +70,9 @@ class Augment(Section):
     # what else holds
     per_class: dict[Any, Any] = setting("other strengths for a class, by its name", unsearchable=_BEFORE_SEARCH)
     per_image: dict[Any, Any] = setting("other strengths for an image, by its path", unsearchable=_BEFORE_SEARCH)
-    copies: int = setting("augmented copies of the training split to write", ge=0, le=1000, unsearchable=_BEFORE_SEARCH)
+    copies: int = setting(
+        "augmented copies of each training image, made once for all epochs", ge=0, le=1000, unsearchable=_BEFORE_SEARCH
+    )
 
     @classmethod
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -112,7 +115,7 @@ class Augment(Section):
     def off(self) -> "Augment":
         """These settings with every transform off, and nothing of a class's or an image's own."""
         strengths = [key for key in type(self).model_fields if key not in (*WHOLE_SET, *DETAILS)]
-        nothing = {key: type(getattr(self, key))(0) for key in (*strengths, "mixup", "cutmix", "copies")}
+        nothing = {key: type(getattr(self, key))(0) for key in (*strengths, *MIXING, "copies")}
         return self.model_copy(
             update={**nothing, "crop_size": None, "automatic": "none", "per_class": {}, "per_image": {}}
         )

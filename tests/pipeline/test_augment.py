@@ -13,7 +13,7 @@ from pipeline.data.augmentation.examples import examples, mixing_examples
 from pipeline.data.copies import pictures
 from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
-from pipeline.pictures import _LARGEST_TILE
+from pipeline.pictures import _LARGEST_TILE, contact_sheet, spread
 from pipeline.training.fit import TrainingData
 from tests.pipeline.test_train import OFFLINE, records
 
@@ -73,10 +73,11 @@ def test_copies_are_a_split_that_no_tracking_server_gets(project, small_params):
     assert written == sheets | {f"copies/{name}" for name in ("images.npy", "labels.npy", "index.parquet")}
     data = TrainingData.open()
     copies = open_split(paths.COPIES)
-    assert copies.labels.tolist() == 2 * data.train.labels.tolist()
+    assert copies.labels.tolist() == 3 * data.train.labels.tolist()
+    assert np.array_equal(copies.images[:90], data.train.images)
     for epoch in range(2):  # not mixed, and each class as it has it
         expected = pictures(data.train.images, data.policy(params), epoch, np.arange(90))
-        assert np.array_equal(copies.images[90 * epoch : 90 * (epoch + 1)], expected)
+        assert np.array_equal(copies.images[90 * (1 + epoch) : 90 * (2 + epoch)], expected)
     assert {record["path"] for record in records() if record["type"] == "artifact"} >= sheets
     assert not [record for record in records() if "copies" in str(record.get("path"))]
 
@@ -94,3 +95,26 @@ def test_the_preview_shows_mixed_images(project, small_params, changes):
     assert plain.shape == mixed.shape
     differs = (plain != mixed).any((1, 2))
     assert np.flatnonzero(differs)[0] > 50  # the originals, in the first row, are not mixed
+
+
+def test_the_preview_shows_the_copies_where_there_are_some(project, small_params):
+    split = open_split(paths.PREPARED / "train")
+    statistics = fit_statistics(split.images)
+    params = small_params(augment={"copies": 2, "mixup": 1.0})
+    used = Policy(params.augment, statistics, split.images.shape[1], params.seed)
+    samples = spread(90, augment.PREVIEW_IMAGES)
+    rows = [("originals", split.images[samples])]
+    rows += [(f"copy {copy + 1}", pictures(split.images, used, copy, samples)) for copy in range(2)]
+    assert augment.preview(split, used, params) == contact_sheet(rows)
+
+
+@pytest.mark.parametrize("key", ["mixup", "cutmix"])
+def test_the_sheet_mixes_more_at_a_higher_strength(small_params, key):
+    split, statistics = colours(16), fit_statistics(colours(16).images)
+    samples = np.arange(30)
+    change = []
+    for _, changes in mixing_examples()[key]:
+        shown = augment._telling(split, statistics, small_params().augment.off().with_changes(changes), samples, 0)
+        change.append(np.abs(shown.astype(int) - split.images[samples]).mean())
+    assert change == sorted(change)
+    assert 0 < change[0] < 0.7 * change[-1]

@@ -250,6 +250,7 @@ def test_the_estimate_counts_steps_as_training_does(shipped: Params) -> None:
     all_of_it = check.estimate(shipped, images)
     assert (all_of_it.steps, all_of_it.search_steps) == (11 * 20, 11 * 6 * 6)
     assert all_of_it.seconds == pytest.approx(all_of_it.step_seconds * (220 + 396))
+    assert check.estimate(shipped.overlaid({"augment": {"copies": 2}}), images).steps == 31 * 20  # of 1,950 images
 
 
 def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:

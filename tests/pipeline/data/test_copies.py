@@ -1,4 +1,4 @@
-"""Augmented copies as a split: each the policy's picture of an epoch, whatever the blocks it is written in."""
+"""The images and their copies as a split: each the policy's picture of an epoch, whatever blocks it is written in."""
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -66,19 +66,36 @@ def test_copies_are_the_epochs_pictures_whatever_the_block(split, tmp_path, monk
     write_copies(tmp_path / "copies", split, policy(ALL), 3, CLASSES)
     assert max(gathered) <= rows  # at a time in memory
     copies = open_split(tmp_path / "copies")
-    assert copies.images.shape == (3 * COUNT, 9, 9, 3)
+    assert copies.images.shape == (4 * COUNT, 9, 9, 3)
+    assert np.array_equal(copies.images[:COUNT], IMAGES)
     for epoch in range(3):
         expected = pictures(IMAGES, policy(ALL), epoch, np.arange(COUNT))
-        assert np.array_equal(copies.images[epoch * COUNT : (epoch + 1) * COUNT], expected)
+        assert np.array_equal(copies.images[(1 + epoch) * COUNT : (2 + epoch) * COUNT], expected)
+
+
+def test_copies_are_of_what_the_network_sees(split, tmp_path):
+    """The images among them as evaluation sees them."""
+    cropped = policy(ALL.with_changes({"crop_size": 6}))
+    write_copies(tmp_path / "copies", split, cropped, 1, CLASSES)
+    copies = open_split(tmp_path / "copies")
+    assert np.array_equal(copies.images[:COUNT], IMAGES[:, 1:7, 1:7])
+    assert np.array_equal(copies.images[COUNT:], pictures(IMAGES, cropped, 0, np.arange(COUNT)))
+
+
+def test_after_it_a_policy_only_normalizes():
+    written = pictures(IMAGES, policy(ALL.with_changes({"crop_size": 6})), 0, np.arange(COUNT))
+    after = policy(ALL.with_changes({"crop_size": 6, "mixup": 0.4})).after_it()
+    expected = (written / 255.0 - STATISTICS.mean) / STATISTICS.std
+    assert np.allclose(pixels(after, 3, list(range(COUNT)), written), expected, atol=1e-5)
 
 
 def test_copies_keep_label_path_and_hash_of_their_image(split, tmp_path):
     write_copies(tmp_path / "copies", split, policy(ALL), 2, CLASSES)
     copies = open_split(tmp_path / "copies")
-    assert copies.labels.tolist() == 2 * split.labels.tolist()
-    assert copies.paths() == 2 * split.paths()
+    assert copies.labels.tolist() == 3 * split.labels.tolist()
+    assert copies.paths() == 3 * split.paths()
     one, two = (pq.read_table(tmp_path / name / store.INDEX).to_pylist() for name in ("train", "copies"))
-    assert two == one + one
+    assert two == one + one + one
 
 
 def test_equal_work_gives_equal_bytes(split, tmp_path):

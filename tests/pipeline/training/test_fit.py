@@ -1,5 +1,6 @@
 """A fit learns, repeats bit for bit, keeps its best weights, and stops where it must."""
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -11,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import paths
 from pipeline.data import loader
 from pipeline.data.augmentation import Policy
+from pipeline.data.copies import write_copies
+from pipeline.data.mixing import mixing
+from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.training.fit import TrainingData, fit, initialised_network
@@ -166,9 +171,9 @@ def test_the_training_figures_of_mixed_images(data, small_params):
     still = {"optimizer": {"lr": 1e-12, "momentum": 0.0}, "model": {"name": "linear"}, "loss": {"name": "svm"}}
     params = small_params(augment={"crop_padding": 0, "mixup": 1.0}, train={"epochs": 1}, **still)
     fitted = fit(params, data)
-    mixing = data.mixing(params)
-    assert mixing is not None
-    partners, masks = mixing.draw(0, np.arange(90))
+    mixer = mixing(params.augment, 8, 90, params.seed)
+    assert mixer is not None
+    partners, masks = mixer.draw(0, np.arange(90))
     shares = masks.shares.double().numpy()[:, None]
     pictures = data.train.images.reshape(90, -1) * shares + data.train.images[partners].reshape(90, -1) * (1 - shares)
     weight, bias = (weights(fitted)[name].double().numpy() for name in ("fc.weight", "fc.bias"))
@@ -180,6 +185,33 @@ def test_the_training_figures_of_mixed_images(data, small_params):
     dominant = np.where(shares[:, 0] >= 0.5, labels, others)
     assert (dominant != labels).sum() > 10
     assert fitted.best.train_accuracy == (scores.argmax(1) == dominant).mean()
+
+
+@pytest.mark.parametrize("mixed", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["plain", "mixed"])
+def test_copies_are_what_training_goes_through(data, small_params, mixed):
+    """As they lie there: what made them is not done to them again."""
+    transforms = {"rotation_degrees": 20.0, "crop_size": 7}
+    params = small_params(augment={**transforms, **mixed, "copies": 2}, model={"name": "mlp"})
+    write_copies(paths.COPIES, data.train, data.policy(params), 2, data.classes)
+    fitted = fit(params, data)
+    assert [epoch.step for epoch in fitted.history] == [17, 34, 51]  # 270 images in batches of 16
+    centre = Split(data.validation.images[:, :7, :7], data.validation.labels, data.validation.folder)
+    ready = dataclasses.replace(data, train=open_split(paths.COPIES), validation=centre)
+    off = small_params(augment={"crop_padding": 0, "horizontal_flip": False, **mixed}, model={"name": "mlp"})
+    assert off.augment == off.augment.off().with_changes(mixed)
+    assert equal(fitted, fit(off, ready))
+
+
+@pytest.mark.parametrize("made", [None, 1])
+def test_copies_that_are_not_there_are_asked_for(data, small_params, made):
+    params = small_params(augment={"copies": 2})
+    if made is not None:
+        write_copies(paths.COPIES, data.train, data.policy(params), made, data.classes)
+    there = "not found" if made is None else "180 images"
+    with pytest.raises(
+        Mistake, match=rf"copies: {there}, but augment\.copies: 2 of 90 images make 270; `dvc repro aug"
+    ):
+        fit(params, data)
 
 
 def test_the_best_epoch_is_accurate_then_of_low_loss():
