@@ -5,6 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from models import catalogue
+from models.build import Description, Predictor, build_network
+from models.networks.shape import Shape
 from pipeline import inference
 from pipeline.data.store import Split
 from pipeline.data.views import VIEWS, Averaged
@@ -87,3 +90,31 @@ def test_the_crop_of_a_model_goes_into_the_corners():
     split = Split(images=corners, labels=np.zeros(1, dtype=np.int64), folder=None)
     shares = [inference.predict(model, split, "cpu", "", Averaged(name, 9))[0, 0] for name in ("none", "ten_crop")]
     assert shares == pytest.approx([0.0, 0.8])  # eight of ten views see one corner each
+
+
+@pytest.mark.parametrize("side", [5, 4])
+@pytest.mark.parametrize(("name", "views"), [("none", 1), ("flip", 2), ("ten_crop", 10)])
+def test_a_model_that_crops_is_averaged_as_alexnet_is(name, views, side):
+    """A linear classifier of the crop, all of it in NumPy: W x + b, softmax, mean."""
+    torch.manual_seed(0)
+    network = build_network("linear", catalogue.Linear(), Shape(3, side, 4), 0.0)
+    description = Description(
+        network="linear", network_settings={}, dropout=0.0, loss="softmax", loss_settings={"label_smoothing": 0.0},
+        classes=["a", "b", "c", "d"], image_size=SIDE, crop_size=side, channels=3, mean=[0.4] * 3, std=[0.1, 0.2, 0.3],
+    )  # fmt: skip
+    images = np.random.default_rng(2).integers(0, 256, (30, SIDE, SIDE, 3), dtype=np.uint8)
+    split = Split(images=images, labels=np.zeros(30, dtype=np.int64), folder=None)
+    found = inference.predict(Predictor(network, description).eval(), split, "cpu", "", Averaged(name))
+
+    middle, end = (SIDE - side) // 2, SIDE - side
+    corners = [(0, 0), (0, end), (end, 0), (end, end)] if name == "ten_crop" else []
+    crops = [images[:, top : top + side, left : left + side] for top, left in [(middle, middle), *corners]]
+    crops += [crop[:, :, ::-1] for crop in crops] if name != "none" else []
+    weight, bias = (value.detach().double().numpy() for value in (network.fc.weight, network.fc.bias))
+    total = np.zeros((30, 4))
+    for crop in crops:
+        inputs = (crop / 255 - 0.4) / [0.1, 0.2, 0.3]
+        exponentials = np.exp(inputs.transpose(0, 3, 1, 2).reshape(30, -1) @ weight.T + bias)
+        total += exponentials / exponentials.sum(1, keepdims=True)
+    assert len(crops) == views
+    assert found == pytest.approx(total / views, abs=1e-6)
