@@ -47,7 +47,7 @@ CONFIGURATIONS = [
     {"optimizer": {"name": "adam", "momentum": None, "lr": 0.01}, "schedule": {"name": "constant"}},
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
     {"train": {"precision": "bf16-true"}, "augment": {"cutmix": 1.0}},
-    {"augment": {"mixup": 0.4, "cutmix": 1.0}, "loss": {"name": "svm"}},
+    {"augment": {"mixup": 0.4, "cutmix": 1.0, "crop_size": 7}, "loss": {"name": "svm"}},
 ]
 
 
