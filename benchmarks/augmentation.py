@@ -45,6 +45,7 @@ POLICIES: dict[str, tuple[int, int, int, dict[str, Any]]] = {
     "the same with hue": (256, 32, 3, {**FULL, "hue_degrees": 20.0}),
     "the same, rotated": (256, 32, 3, {**FULL, "rotation_degrees": 15.0}),
     "256 of 32x32, crop, flip, TrivialAugment": (256, 32, 3, {**CROP, "automatic": "trivial"}),
+    "crop, flip, colour, PCA, cutout, MixUp": (256, 32, 3, {**FULL, "mixup": 0.4}),
     "64 of 256x256 to 224, resized crop, flip, colour": (64, 256, 3, IMAGENET),
 }
 BATCHES = 30  # a round
@@ -73,24 +74,43 @@ def measure(policies: dict[str, tuple[int, int, int, dict[str, Any]]]) -> dict[s
             images = images.astype(np.uint8)
             fitted[side, channels] = images, fit_statistics(images)
         images, figures = fitted[side, channels]
-        policy = Policy(shipped.model_copy(update=changes), figures, side, 0)
-        result[name] = [timed(policy, images, number, batch) for number in range(BATCHES + 3)][3:]
+        settings = shipped.model_copy(update=changes)
+        policy = Policy(settings, figures, side, 0)
+        mixer = mixer_of(settings, policy, len(images)) if "mixup" in changes else None
+        result[name] = [timed(policy, images, number, batch, mixer) for number in range(BATCHES + 3)][3:]
     return result
 
 
-def timed(policy: Policy, images: "np.ndarray[Any, Any]", number: int, batch: int) -> tuple[float, float, float]:
+def mixer_of(settings: Any, policy: Policy, images: int) -> Any:
+    from pipeline.data.mixing import mixing  # not in every commit's code
+
+    return mixing(settings, policy.seen, images, 0)
+
+
+def timed(
+    policy: Policy, images: "np.ndarray[Any, Any]", number: int, batch: int, mixer: Any
+) -> tuple[float, float, float]:
     samples = np.random.default_rng(number).permutation(len(images))[:batch]
     started = time.perf_counter()
     pixels, maps = policy.augmented(images, number, samples)
+    partners, masks = mixer.draw(number, samples) if mixer is not None else (None, None)
+    others = policy.augmented(images, number, partners) if mixer is not None else None
     drawn = time.perf_counter()
-    render(torch.from_numpy(pixels), maps)
+
+    def on(device: torch.device) -> None:
+        inputs = render(torch.from_numpy(pixels).to(device), maps.to(device))
+        if others is not None:
+            from pipeline.data.mixing import mixed
+
+            mixed(inputs, render(torch.from_numpy(others[0]).to(device), others[1].to(device)), masks.to(device))
+
+    on(torch.device("cpu"))
     rendered = time.perf_counter()
     on_gpu = float("nan")
     if torch.cuda.is_available():
-        device = torch.device("cuda")
         torch.cuda.synchronize()
         begun = time.perf_counter()
-        render(torch.from_numpy(pixels).to(device), maps.to(device))
+        on(torch.device("cuda"))
         torch.cuda.synchronize()
         on_gpu = time.perf_counter() - begun
     return (drawn - started) * 1e3, (rendered - drawn) * 1e3, on_gpu * 1e3

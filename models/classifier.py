@@ -7,12 +7,12 @@ import pytorch_lightning as lightning
 from torch import Tensor, nn, optim
 
 from models.catalogue import Regularization
-from models.losses import Loss
+from models.losses import Loss, Targets, data_loss, dominant
 from models.regularizers import penalized, penalty
 from models.schedules import Schedule
 
 Phase = Literal["train", "val", "test"]
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Targets]
 
 
 class StepOutput(TypedDict):
@@ -20,12 +20,12 @@ class StepOutput(TypedDict):
 
     loss: Tensor  # the whole objective
     data_loss: Tensor  # mean over the batch, without the penalty
-    correct: Tensor  # images whose highest score is the label's
+    correct: Tensor  # images whose highest score is the label's, of a mixed image the dominant one's
     images: int
 
 
 class Classifier(lightning.LightningModule):
-    """Learns scores (N, classes) from normalised images (N, C, H, W) and labels (N,)."""
+    """Learns scores (N, classes) from normalised images (N, C, H, W) and labels (N,), or mixtures of two."""
 
     def __init__(
         self,
@@ -64,15 +64,15 @@ class Classifier(lightning.LightningModule):
         return self._step(batch, "test")
 
     def _step(self, batch: Batch, phase: Phase) -> StepOutput:
-        images, labels = batch
+        images, targets = batch
         scores = self.network(images)
-        data_loss = self._loss(scores.float(), labels).mean()  # float32 also under bf16: sums of exponentials
+        loss = data_loss(self._loss, scores.float(), targets).mean()  # float32 also under bf16: sums of exponentials
         penalty_ = penalty(self._penalized, self._regularization) if phase == "train" else None
         return {
-            "loss": data_loss if penalty_ is None else data_loss + penalty_,
-            "data_loss": data_loss.detach(),
-            "correct": (scores.detach().argmax(1) == labels).sum(),
-            "images": len(labels),
+            "loss": loss if penalty_ is None else loss + penalty_,
+            "data_loss": loss.detach(),
+            "correct": (scores.detach().argmax(1) == dominant(targets)).sum(),
+            "images": len(images),
         }
 
     def configure_optimizers(self) -> optim.Optimizer:

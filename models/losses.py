@@ -1,7 +1,7 @@
 """Data losses: scores (N, C) and labels (N,) to one loss an image (N,); the objective takes their mean."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +10,37 @@ from torch.nn import functional
 from models import catalogue
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Mixture(NamedTuple):
+    """The targets of images that are each mixed of two (MixUp, CutMix)."""
+
+    labels: Tensor  # N
+    partner_labels: Tensor  # N
+    shares: Tensor  # N, in [0, 1]: the weight of `labels`
+
+
+Targets = Tensor | Mixture
+
+
+def data_loss(loss: Loss, scores: Tensor, targets: Targets) -> Tensor:
+    """One loss an image (N,), for mixed images too: share L(s, a) + (1 - share) L(s, b) (Zhang 2018; Yun 2019).
+
+    It serves whatever the loss is. For softmax it is H(p, q) = -sum p log q with p the mixed targets, smoothed or not,
+    since H is linear in p; for the hinge, whose value for a label that is only probable nobody defines, it is the
+    expectation over the two labels.
+    """
+    if not isinstance(targets, Mixture):
+        return loss(scores, targets)
+    own, other = loss(scores, targets.labels), loss(scores, targets.partner_labels)
+    return targets.shares * own + (1 - targets.shares) * other
+
+
+def dominant(targets: Targets) -> Tensor:
+    """The labels (N,) that answers are right by: of two the one of the larger share; of equal ones, the image's."""
+    if not isinstance(targets, Mixture):
+        return targets
+    return torch.where(targets.shares >= 0.5, targets.labels, targets.partner_labels)
 
 
 def softmax(settings: catalogue.Softmax) -> Loss:

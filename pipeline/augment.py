@@ -1,85 +1,95 @@
 """The stage `augment`: fits what augmentation needs on the training split alone, and shows what it will do."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import paths, stage
-from pipeline.data.augmentation import (
-    POLICY,
-    Policy,
-    Statistics,
-    Variants,
-    fit_statistics,
-    of_split,
-    render,
-    save_statistics,
-)
-from pipeline.data.augmentation.examples import examples
+from pipeline.data.augmentation import POLICY, Policy, Statistics, fit_statistics, of_split, save_statistics
+from pipeline.data.augmentation.examples import examples, mixing_examples
+from pipeline.data.copies import pictures, write_copies
+from pipeline.data.mixing import mixing
 from pipeline.data.store import Split, open_split, read_classes
-from pipeline.params import Params
+from pipeline.params import Augment, Params
 from pipeline.pictures import Cell, contact_sheet, grid_sheet, spread
 from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
 PREVIEW_EPOCHS = 4
 TRANSFORMS_IMAGES = 4
-TRANSFORMS_EPOCHS = 6  # of which the strongest is shown
+TRANSFORMS_EPOCHS = 6  # of which the most telling is shown
 
 
-def preview(split: Split, statistics: Statistics, params: Params, own: Variants) -> bytes:
-    """A PNG: some training images, and below each what the first epochs will make of it."""
-    samples = spread(len(split), PREVIEW_IMAGES)
-    policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
+def preview(split: Split, policy: Policy, params: Params) -> bytes:
+    """A PNG: some training images, and below each what the first epochs will make of it, or its first copies."""
+    samples, copies = spread(len(split), PREVIEW_IMAGES), params.augment.copies
+    mixer = mixing(params.augment, policy.seen, len(split), params.seed) if copies == 0 else None
     rows = [("originals", np.asarray(split.images[samples]))]
-    rows += [(f"epoch {epoch + 1}", _pixels(split, policy, epoch, samples)) for epoch in range(PREVIEW_EPOCHS)]
+    rows += [
+        (f"{'copy' if copies else 'epoch'} {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer))
+        for epoch in range(min(PREVIEW_EPOCHS, copies or PREVIEW_EPOCHS))
+    ]
     return contact_sheet(rows)
 
 
 def transforms_preview(split: Split, statistics: Statistics, params: Params) -> bytes:
-    """A PNG: what each transform alone makes of some training images, at low, middle and high strength.
-
-    Of some epochs, the one that changes an image most: a strength is what a transform reaches, not what it always does.
-    """
+    """A PNG: what each transform alone makes of some training images, at low, middle and high strength."""
     side, channels = split.images.shape[2:]
     samples = spread(len(split), TRANSFORMS_IMAGES)
     originals = np.asarray(split.images[samples])
     rows = [("as stored", [Cell("", originals)])]
-    for name, strengths in examples(side, channels).items():
+    for name, strengths in {**examples(side, channels), **mixing_examples()}.items():
         cells = []
         for strength, changes in strengths:
-            policy = Policy(params.augment.off().with_changes(changes), statistics, side, params.seed)
-            drawn = np.stack([_pixels(split, policy, epoch, samples) for epoch in range(TRANSFORMS_EPOCHS)])
-            change = np.abs(drawn - originals.astype(np.int16)).mean((2, 3, 4))  # epochs, images
-            cells.append(Cell(strength, drawn[change.argmax(0), np.arange(len(samples))]))
+            settings = params.augment.off().with_changes(changes)
+            cells.append(Cell(strength, _telling(split, statistics, settings, samples, params.seed)))
         rows.append((name, cells))
     return grid_sheet(("low", "middle", "high"), rows)
 
 
-def _pixels(split: Split, policy: Policy, epoch: int, samples: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Augmented images as a person sees them: the normalisation undone, clipped to bytes (B, H, W, C)."""
-    import torch
+def _telling(
+    split: Split, statistics: Statistics, settings: Augment, samples: NDArray[np.int64], seed: int
+) -> NDArray[np.uint8]:
+    """Of some epochs, the one that changes an image most: (B, H, W, C).
 
-    batch, maps = policy.augmented(split.images, epoch, samples)
-    inputs = render(torch.from_numpy(batch), maps).permute(0, 2, 3, 1).numpy()
-    return np.clip(np.rint((inputs * policy.std + policy.mean) * 255), 0, 255).astype(np.uint8)
+    A strength is what a transform reaches, not what it always does. It is not what mixing reaches, which always is one
+    half of each image, but how near to it most come: of mixed images, the one of the most usual share.
+    """
+    side = split.images.shape[2]
+    policy = Policy(settings, statistics, side, seed)
+    mixer = mixing(settings, side, len(split), seed)
+    epochs = range(TRANSFORMS_EPOCHS)
+    drawn = np.stack([pictures(split.images, policy, epoch, samples, mixer) for epoch in epochs])
+    if mixer is None:
+        change = np.abs(drawn - split.images[samples].astype(np.int16)).mean((2, 3, 4))  # epochs, images
+    else:
+        shares = np.stack([mixer.draw(epoch, samples).masks.shares.numpy() for epoch in epochs])
+        usual = np.maximum(shares, 1 - shares).mean()
+        change = -np.abs(shares - usual)
+    chosen: NDArray[np.uint8] = drawn[change.argmax(0), np.arange(len(samples))]
+    return chosen
 
 
 def run(params: Params) -> None:
     split = open_split(paths.PREPARED / "train")
-    own = of_split(params.augment, split, read_classes(paths.PREPARED))
+    classes = read_classes(paths.PREPARED)
+    own = of_split(params.augment, split, classes)
     params.augment.seen(split.images.shape[1])
     print(f"augment: measuring {len(split)} training images", flush=True)
     with open_run("augment", params, inputs=[paths.PREPARED], outputs=[paths.AUGMENTED]) as tracked:
         statistics = fit_statistics(split.images)
+        policy = Policy(params.augment, statistics, split.images.shape[1], params.seed, own)
         with paths.replacing(paths.AUGMENTED) as (folder,):
             save_statistics(folder / POLICY, statistics, params.augment)
-            (folder / "preview.png").write_bytes(preview(split, statistics, params, own))
+            (folder / "preview.png").write_bytes(preview(split, policy, params))
             (folder / "preview_transforms.png").write_bytes(transforms_preview(split, statistics, params))
-        for file in sorted(Path(paths.AUGMENTED).iterdir()):
-            tracked.log_artifact(file)
+            if params.augment.copies > 0:
+                print(f"augment: writing {params.augment.copies} copies of each", flush=True)
+                write_copies(folder / paths.COPIES.name, split, policy, params.augment.copies, classes)
+        for file in sorted(paths.AUGMENTED.iterdir()):
+            if file.is_file():  # of the copies MLflow gets the hash alone: they are as large as the data
+                tracked.log_artifact(file)
     print(f"augment: mean {_rounded(statistics.mean)}, standard deviation {_rounded(statistics.std)} by channel")
 
 

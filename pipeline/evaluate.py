@@ -17,13 +17,14 @@ import numpy as np
 
 from pipeline import figures, metrics, paths, pictures, report, stage
 from pipeline.data.store import Split, open_split, read_classes
+from pipeline.data.views import PLAIN, Averaged
 from pipeline.errors import Mistake
 from pipeline.inference import predict
 from pipeline.machine import torch_device
 from pipeline.metrics import Evaluation
 from pipeline.params import Params
 from pipeline.pictures import Mistaken
-from pipeline.report import ClassCount, Content, LeftOut, Picture
+from pipeline.report import AveragedOver, ClassCount, Content, LeftOut, Picture
 from pipeline.tracking import open_run
 from pipeline.training.parameters import read_training_parameters
 
@@ -110,8 +111,8 @@ def _contact_sheet(prepared: Path) -> bytes:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-def _judge(model: "Predictor", split: Split, device: str, description: str) -> Evaluation:
-    probabilities = predict(model, split, device, description)
+def _judge(model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN) -> Evaluation:
+    probabilities = predict(model, split, device, description, views)
     try:
         return metrics.evaluate(probabilities, split.labels, model.classes)
     except ValueError as error:
@@ -221,12 +222,19 @@ def run(params: Params) -> None:
             "validation": _judge(model, validation, device, "validation"),
             "test": _judge(model, test, device, "test"),
         }
-        evaluation = splits["test"]
+        views = Averaged(params.evaluate.tta, params.evaluate.tta_pixels)
+        if views.count > 1:
+            splits["validation_tta"] = _judge(model, validation, device, "validation, averaged", views)
+            splits["test_tta"] = _judge(model, test, device, "test, averaged", views)
+        evaluation = splits.get("test_tta", splits["test"])  # what was asked for: all but the plain figures shows it
         content = Content(
             model=str(trained.in_force["model.name"]),
             source=params.data.source if params.data.path is None else Path(params.data.path).name,
             test=evaluation,
-            validation=splits["validation"],
+            validation=splits.get("validation_tta", splits["validation"]),
+            averaged=AveragedOver(views.name, views.count, splits["test"], splits["validation"])
+            if views.count > 1
+            else None,
             learning_curves=Picture(figures.learning_curves(history), figures.learning_curves(history, dark=True)),
             confusion=Picture(
                 figures.confusion_matrix(evaluation.confusion, model.classes),
@@ -242,14 +250,16 @@ def run(params: Params) -> None:
         with paths.replacing(paths.EVALUATION) as (folder,):
             _write(folder, content, test_paths, splits)
         last_step = int(history["step"][-1])
-        for name, prefix in (("validation", "val"), ("test", "test")):
-            summary = splits[name].summary()
-            values = {f"{prefix}/{key}": value for key, value in summary.items() if key != "images"}
+        for name, judged in splits.items():
+            prefix = name.replace("validation", "val")
+            values = {f"{prefix}/{key}": value for key, value in judged.summary().items() if key != "images"}
             tracked.log_metrics(values, last_step)
         tracked.log_artifact(paths.EVALUATION)
+    plain = splits["test"]
+    averaged = f" averaged over {views.count} views: test {100 * evaluation.accuracy:.2f} %;" if views.count > 1 else ""
     print(
-        f"evaluate: test accuracy {100 * evaluation.accuracy:.2f} % ({evaluation.correct} of {evaluation.images}),"
-        f" loss {evaluation.loss:.4g}; validation {100 * splits['validation'].accuracy:.2f} %;"
+        f"evaluate: test accuracy {100 * plain.accuracy:.2f} % ({plain.correct} of {plain.images}),"
+        f" loss {plain.loss:.4g}; validation {100 * splits['validation'].accuracy:.2f} %;{averaged}"
         f" report in {paths.EVALUATION / 'report.html'}"
     )
 

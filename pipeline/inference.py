@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.store import Split, reading_ahead
+from pipeline.data.views import PLAIN, Averaged
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
 _PIXELS_A_BATCH = 2**21  # of one channel: 2,048 images of 32 x 32, but never fewer than 16 images
 
 
-def predict(model: "Predictor", split: Split, device: str, description: str) -> NDArray[np.float32]:
+def predict(
+    model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN
+) -> NDArray[np.float32]:
     """The model's probabilities for a whole split, shape (N, K), read batch by batch through the memory map.
 
     Batches have a fixed size, because the bits of a result depend on it. description: of the progress bar.
+    views: of each image, whose probabilities are averaged.
     """
     import torch
     from tqdm import tqdm
@@ -28,6 +32,9 @@ def predict(model: "Predictor", split: Split, device: str, description: str) -> 
     parts = [slice(start, start + batch) for start in range(0, count, batch)]
     with torch.inference_mode(), reading_ahead(split.images, parts) as ahead:
         for part in tqdm(parts, desc=description, unit="batch", leave=False, disable=None):
-            images = torch.from_numpy(np.array(ahead[part]))  # N, H, W, C: a copy, writable
-            result[part] = model(images.to(device)).float().cpu().numpy()
+            images = np.array(ahead[part])  # N, H, W, C: a copy, writable
+            total = np.zeros((len(images), len(model.classes)))  # float64: the mean of equal numbers is that number
+            for view in views.of(images, model.seen):
+                total += model(torch.from_numpy(view).to(device)).float().cpu().numpy()
+            result[part] = total / views.count
     return result

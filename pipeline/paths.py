@@ -20,6 +20,7 @@ PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
 SPLITS = Path("data/splits.csv")  # which image is where: for people, no stage reads it
 AUGMENTED = Path("data/augmented")
+COPIES = AUGMENTED / "copies"  # a split of augmented training images, where augment.copies asks for it
 BEST = Path("artifacts/search/best.yaml")
 SEARCH = Path("artifacts/search")
 MODEL = Path("artifacts/model")

@@ -156,7 +156,7 @@ class Estimate:
 
 def estimate(chosen: Params, images: Images) -> Estimate:
     """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
-    train, _, _ = split_sizes(chosen, images)
+    train = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
     batches = math.ceil(train / chosen.train.batch_size)
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials

@@ -37,6 +37,9 @@ def summary() -> int:
     table.add_column("test", justify="right")
     for name in ("accuracy", "loss"):
         table.add_row(name, *(_figure(metrics, split, name) for split in ("validation", "test")))
+    if "test_tta" in metrics:
+        averaged = (_figure(metrics, split, "accuracy") for split in ("validation_tta", "test_tta"))
+        table.add_row("accuracy over views", *averaged)
     searched = Table(title=None, show_edge=False, pad_edge=False)
     searched.add_column("searched")
     searched.add_column("params.yaml", justify="right")

@@ -8,8 +8,10 @@ import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 
+from models.losses import Mixture, Targets
 from pipeline import seeding
 from pipeline.data.augmentation import Maps, Policy, render
+from pipeline.data.mixing import Masks, Mixing, mixed
 from pipeline.data.store import Rows, Split, reading_ahead
 from pipeline.errors import Mistake
 
@@ -23,14 +25,28 @@ class RawBatch:
     Not a tuple: in one, Lightning would round the maps to the network's precision, and eight bits place no pixel.
     """
 
-    def __init__(self, images: "Tensor", labels: "Tensor", maps: Maps) -> None:
+    def __init__(
+        self, images: "Tensor", labels: "Tensor", maps: Maps, mix: "tuple[RawBatch, Masks] | None" = None
+    ) -> None:
         self.images = images  # B, H, W, C uint8
         self.labels = labels  # B int64
         self.maps = maps
+        self.mix = mix  # what is mixed into each image, and how
+
+    def rendered(self) -> "tuple[Tensor, Targets]":
+        """The network's float32 inputs (B, C, H, W) and targets, computed on the device where this batch is."""
+        images = render(self.images, self.maps)
+        if self.mix is None:
+            return images, self.labels
+        partners, masks = self.mix
+        return mixed(images, render(partners.images, partners.maps), masks), Mixture(
+            self.labels, partners.labels, masks.shares
+        )
 
     def to(self, device: torch.device) -> "RawBatch":
         """This batch on `device`; Lightning calls it."""
-        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device))
+        mix = (self.mix[0].to(device), self.mix[1].to(device)) if self.mix is not None else None
+        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device), mix)
 
 
 class Batches:
@@ -48,12 +64,16 @@ class Batches:
         batch_size: int,
         *,
         training: bool,
+        mixing: Mixing | None = None,
         seed: int = 0,
         limit: int | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        """limit: at most that many batches an epoch. Raises Mistake where a device would get no image."""
+        """mixing: of the images in training. limit: at most that many batches an epoch.
+
+        Raises Mistake where a device would get no image.
+        """
         if batch_size < world:
             raise Mistake(f"params.yaml: train.batch_size: {batch_size} is less than train.devices, {world}; raise it")
         if len(split) < world:
@@ -62,6 +82,7 @@ class Batches:
         self._policy = policy
         self._batch_size = batch_size
         self._training = training
+        self._mixing = mixing if training else None
         self._seed = seed
         self._rank, self._world = rank, world
         whole, rest = divmod(len(split), batch_size)
@@ -97,7 +118,7 @@ class Batches:
         epoch = self.epoch
         self._taken = self._resumed[1] if self._resumed[0] == epoch else 0
         batches = self._samples(epoch)[self._taken :]
-        with reading_ahead(self._split.images, batches) as images:
+        with reading_ahead(self._split.images, self._requests(epoch, batches)) as images:
             for samples in batches:
                 self._taken += 1
                 yield self._batch(images, epoch, samples)
@@ -115,7 +136,21 @@ class Batches:
             batches.append(samples[self._rank : shared : self._world])
         return batches
 
+    def _requests(self, epoch: int, batches: list[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        """What `_batch` will ask for."""
+        for samples in batches:
+            yield samples
+            if self._mixing is not None:
+                yield self._mixing.partners(epoch, samples)
+
     def _batch(self, images: Rows, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
+        batch = self._gathered(images, epoch, samples)
+        if self._mixing is not None:
+            partners, masks = self._mixing.draw(epoch, samples)
+            batch.mix = self._gathered(images, epoch, partners), masks
+        return batch
+
+    def _gathered(self, images: Rows, epoch: int, samples: NDArray[np.int64]) -> RawBatch:
         if self._training:
             pixels, maps = self._policy.augmented(images, epoch, samples)
         else:
@@ -136,14 +171,18 @@ class Images(lightning.LightningDataModule):
         limit: int | None,
         channels_last: bool,
         devices: int = 1,
+        mixing: Mixing | None = None,
+        train_policy: Policy | None = None,
     ) -> None:
+        """train_policy: of the training images, where `policy` is of the validation images alone."""
         super().__init__()
         self._train, self._validation = train, validation
-        self._policy = policy
+        self._policy, self._train_policy = policy, train_policy or policy
         self._batch_size = batch_size
         self._seed = seed
         self._limit = limit
         self._devices = devices
+        self._mixing = mixing
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def train_dataloader(self) -> Batches:
@@ -153,19 +192,20 @@ class Images(lightning.LightningDataModule):
         # No gradients are kept, so larger batches fit; the size does not change what is computed for an image.
         return self._batches(self._validation, max(self._batch_size, 256), training=False)
 
-    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> tuple["Tensor", "Tensor"]:
-        images = render(batch.images, batch.maps)
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> "tuple[Tensor, Targets]":
+        images, targets = batch.rendered()
         if self.trainer is not None:
             images = self.trainer.precision_plugin.convert_input(images)  # as Lightning does to inputs it knows
-        return images.contiguous(memory_format=self._memory_format), batch.labels
+        return images.contiguous(memory_format=self._memory_format), targets
 
     def _batches(self, split: Split, batch_size: int, training: bool) -> Batches:
         rank = self.trainer.global_rank if self.trainer is not None else 0
         return Batches(
             split,
-            self._policy,
+            self._train_policy if training else self._policy,
             batch_size,
             training=training,
+            mixing=self._mixing,
             seed=self._seed,
             limit=self._limit,
             rank=rank,

@@ -11,9 +11,11 @@ from pipeline.params.fields import Section
 _BEFORE_SEARCH = "it is used before the search starts"
 _SIZE = "it sets the size of the network's inputs"
 
+MIXING = ("mixup", "cutmix")  # of two images
 # Keys that hold for the whole set: everything else may be set by class and by image.
 WHOLE_SET = (
-    "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", "per_class", "per_image",
+    "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", *MIXING,
+    "per_class", "per_image", "copies",
 )  # fmt: skip
 DETAILS = ("resized_crop_aspect", "distractor_size", "automatic_magnitude")  # of another key's transform
 
@@ -62,8 +64,15 @@ class Augment(Section):
     automatic_magnitude: float = setting(
         "share of each operation's greatest strength: rand's, or trivial's largest", ge=0, le=1, search=(0.1, 1.0)
     )
+    # two images, and their targets, mixed
+    mixup: float = setting("alpha of MixUp's Beta(alpha, alpha)", ge=0, le=100, search=(0.0, 1.0))
+    cutmix: float = setting("alpha of CutMix's Beta(alpha, alpha)", ge=0, le=100, search=(0.0, 1.0))
+    # what else holds
     per_class: dict[Any, Any] = setting("other strengths for a class, by its name", unsearchable=_BEFORE_SEARCH)
     per_image: dict[Any, Any] = setting("other strengths for an image, by its path", unsearchable=_BEFORE_SEARCH)
+    copies: int = setting(
+        "augmented copies of each training image, made once for all epochs", ge=0, le=1000, unsearchable=_BEFORE_SEARCH
+    )
 
     @classmethod
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -106,7 +115,7 @@ class Augment(Section):
     def off(self) -> "Augment":
         """These settings with every transform off, and nothing of a class's or an image's own."""
         strengths = [key for key in type(self).model_fields if key not in (*WHOLE_SET, *DETAILS)]
-        nothing = {key: type(getattr(self, key))(0) for key in strengths}
+        nothing = {key: type(getattr(self, key))(0) for key in (*strengths, *MIXING, "copies")}
         return self.model_copy(
             update={**nothing, "crop_size": None, "automatic": "none", "per_class": {}, "per_image": {}}
         )

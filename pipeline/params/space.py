@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from models import catalogue
 from pipeline.params import fields
+from pipeline.params.augmentation import MIXING
 from pipeline.params.fields import Path, Switch
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class Dimension(BaseModel, frozen=True):
         return ".".join(self.path)
 
     def meaning_in(self, params: "Params") -> str | None:
-        """None where this key has a meaning for the chosen families; otherwise why it has none."""
+        """None where this key has a meaning for what is chosen; otherwise why it has none."""
+        if self.path[0] == "augment" and params.augment.copies > 0 and self.path[1] not in MIXING:
+            return "augment.copies are made before the search starts"
         section = getattr(params, self.path[0])
         if not isinstance(section, Switch):
             return None

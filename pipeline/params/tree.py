@@ -168,6 +168,8 @@ class Search(Section):
 
 class Evaluate(Settings):
     mistakes: int = setting("worst mistakes shown as pictures", ge=0, le=1000)
+    tta: Literal["none", "flip", "shifts", "ten_crop"] = setting("views whose probabilities are averaged")
+    tta_pixels: int = setting("how far those of shifts and ten_crop move", ge=1, le=512)
 
 
 class Tracking(Section):

@@ -46,6 +46,16 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
+class AveragedOver:
+    """The views of each image that the page's predictions are averaged over, and what is said of the images alone."""
+
+    name: str
+    views: int
+    plain_test: Evaluation
+    plain_validation: Evaluation
+
+
+@dataclass(frozen=True)
 class Content:
     """All that the page shows."""
 
@@ -61,6 +71,7 @@ class Content:
     counts: Sequence[ClassCount]
     left_out: Sequence[LeftOut]
     contact_sheet: Picture
+    averaged: AveragedOver | None = None
 
 
 def render(content: Content) -> str:

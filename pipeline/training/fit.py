@@ -26,6 +26,7 @@ from models.schedules import SCHEDULES, Horizon, with_warmup
 from pipeline import paths, seeding
 from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
+from pipeline.data.mixing import mixing
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.errors import Mistake
 from pipeline.params import Params
@@ -70,6 +71,23 @@ class TrainingData:
         own = of_split(params.augment, self.train, self.classes)
         return Policy(params.augment, statistics, self.shape.image_size, params.seed, own)
 
+    def learned(self, params: Params) -> Split:
+        """What an epoch goes through: the training images, or what augment.copies has made of them.
+
+        Raises Mistake where the stage augment made another number of copies.
+        """
+        copies = params.augment.copies
+        if copies == 0:
+            return self.train
+        split = open_split(paths.COPIES) if paths.COPIES.is_dir() else None
+        if split is None or len(split) != (1 + copies) * len(self.train):
+            there = "not found" if split is None else f"{len(split)} images"
+            raise Mistake(
+                f"{paths.COPIES}: {there}, but augment.copies: {copies} of {len(self.train)} images make"
+                f" {(1 + copies) * len(self.train)}; `dvc repro augment` writes them"
+            )
+        return split
+
 
 def describe(params: Params, data: TrainingData) -> Description:
     """What model.yaml says of the model that `params` train on `data`."""
@@ -107,16 +125,18 @@ def fit(
     Raises DivergedError, KeyboardInterrupt (Ctrl-C and SIGTERM, once the state is kept), and Mistake where the
     parameters cannot be used on these images or this machine.
     """
-    train = params.train
+    train, policy, learned = params.train, data.policy(params), data.learned(params)
     images = Images(
-        data.train,
+        learned,
         data.validation,
-        data.policy(params),
+        policy,
         train.batch_size,
         params.seed,
         train.limit_batches,
         train.channels_last,
         train.devices,
+        mixing(params.augment, policy.seen, len(learned), params.seed),
+        policy.after_it() if params.augment.copies > 0 else policy,
     )
     network = initialised_network(params, data.seen(params))
     if train.channels_last:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import catalogue
-from models.losses import LOSSES
+from models.losses import LOSSES, Mixture, data_loss, dominant
 
 THREE = ([[3.2, 5.1, -1.7], [1.3, 4.9, 2.0], [2.2, 2.5, -3.1]], [0, 1, 2])
 TEN = (
@@ -105,3 +105,61 @@ def test_losses_equal_their_formulas(scores, smoothing, margin, data):
     p[rows, y] += 1 - smoothing
     expected = -(p * log_q).sum(1)
     assert losses("softmax", (scores, labels), label_smoothing=smoothing).numpy() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("softmax", {"label_smoothing": 0.0}, 0.7 * 2.0403552 + 0.3 * 0.1403552),  # -log of 0.12998 and of 0.86905
+        ("svm", {"margin": 1.0}, 0.7 * 2.9 + 0.3 * 0.0),
+    ],
+)
+def test_the_loss_of_a_mixed_image_worked(name, values, expected):
+    """Seven parts of class 0, three of class 1."""
+    targets = Mixture(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.7], dtype=torch.float64))
+    loss = LOSSES[name](catalogue.LOSSES[name](**values))
+    scores = torch.tensor(THREE[0][:1], dtype=torch.float64)
+    assert data_loss(loss, scores, targets).tolist() == pytest.approx([expected], abs=1e-7)
+
+
+@settings(deadline=None)
+@given(
+    scores=st.lists(st.lists(st.floats(-50, 50), min_size=4, max_size=4), min_size=1, max_size=6),
+    smoothing=st.floats(0, 0.9),
+    data=st.data(),
+)
+def test_the_softmax_loss_of_mixed_images_is_the_cross_entropy_of_mixed_targets(scores, smoothing, data):
+    """H(p, q) = -sum p log q with q = softmax(s), in NumPy."""
+    count = len(scores)
+    labels, others = (
+        np.array(data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))) for _ in range(2)
+    )
+    shares = np.array(data.draw(st.lists(st.floats(0, 1), min_size=count, max_size=count)))
+    one_hot = np.eye(4)
+    p = shares[:, None] * one_hot[labels] + (1 - shares[:, None]) * one_hot[others]
+    p = (1 - smoothing) * p + smoothing / 4
+    s = np.array(scores)
+    log_q = s - s.max(1, keepdims=True)
+    log_q = log_q - np.log(np.exp(log_q).sum(1, keepdims=True))
+    found = data_loss(
+        LOSSES["softmax"](catalogue.Softmax(label_smoothing=smoothing)),
+        torch.from_numpy(s),
+        Mixture(*(torch.from_numpy(values) for values in (labels, others, shares))),
+    )
+    assert found.numpy() == pytest.approx(-(p * log_q).sum(1), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_image_that_keeps_all_of_itself_has_its_own_loss(name):
+    values = {"softmax": {"label_smoothing": 0.1}, "svm": {"margin": 1.0}}[name]
+    loss = LOSSES[name](catalogue.LOSSES[name](**values))
+    scores, labels, others = torch.tensor(TEN[0]), torch.tensor(TEN[1]), torch.tensor([0, 0, 0])
+    whole, nothing = torch.ones(3), torch.zeros(3)
+    assert torch.equal(data_loss(loss, scores, Mixture(labels, others, whole)), loss(scores, labels))
+    assert torch.equal(data_loss(loss, scores, Mixture(labels, others, nothing)), loss(scores, others))
+
+
+def test_the_dominant_label_has_the_larger_share():
+    targets = Mixture(torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]), torch.tensor([0.51, 0.49, 0.5]))
+    assert dominant(targets).tolist() == [1, 5, 3]
+    assert dominant(targets.labels) is targets.labels

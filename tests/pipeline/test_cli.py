@@ -250,6 +250,7 @@ def test_the_estimate_counts_steps_as_training_does(shipped: Params) -> None:
     all_of_it = check.estimate(shipped, images)
     assert (all_of_it.steps, all_of_it.search_steps) == (11 * 20, 11 * 6 * 6)
     assert all_of_it.seconds == pytest.approx(all_of_it.step_seconds * (220 + 396))
+    assert check.estimate(shipped.overlaid({"augment": {"copies": 2}}), images).steps == 31 * 20  # of 1,950 images
 
 
 def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:
@@ -443,6 +444,20 @@ def test_the_summary_says_what_has_changed_since(bare: Path, capsys: pytest.Capt
     (bare / "dvc.lock").write_text(lock.replace("0.2", "0.1"))
     assert cli.main(["summary"]) == 0
     assert "has changed" not in capsys.readouterr().out
+
+
+def test_the_summary_shows_what_was_averaged(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(bare)
+    file = bare / "artifacts/evaluation/metrics.json"
+    metrics = json.loads(file.read_text())
+    assert cli.main(["summary"]) == 0
+    assert "views" not in capsys.readouterr().out
+    file.write_text(json.dumps(metrics | {"validation_tta": {"accuracy": 0.5}, "test_tta": {"accuracy": 0.25}}))
+    assert cli.main(["summary"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = [[cell for cell in row if cell != "│"] for row in rows]
+    assert ["accuracy", "over", "views", "0.5000", "0.2500"] in shown
+    assert ["accuracy", "0.9912", "0.9877"] in shown
 
 
 def test_the_summary_without_a_search(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:

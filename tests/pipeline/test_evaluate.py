@@ -266,6 +266,63 @@ def test_batches_cover_the_split_whatever_their_size(project: Path, monkeypatch:
     assert (whole.sum(axis=1) > 0.999).all()
 
 
+@pytest.mark.parametrize("name", ["flip", "shifts", "ten_crop"])
+def test_averaged_over_views(project: Path, expected: dict[str, Any], name: str, capsys: pytest.CaptureFixture[str]):
+    """The plain figures stay; all that shows predictions shows the averaged ones. A mirror confuses this model."""
+    before = json.loads((project / paths.EVALUATION / "metrics.json").read_text())
+    recorder = run_in(project, {"evaluate": {"tta": name, "tta_pixels": 1}})
+    folder = project / paths.EVALUATION
+    written = json.loads((folder / "metrics.json").read_text())
+    assert list(written) == ["validation", "test", "validation_tta", "test_tta"]
+    assert {split: written[split] for split in before} == before
+
+    probabilities, labels = averaged(project / "data/test", name)
+    predicted = probabilities.argmax(axis=1)
+    accuracy = float((predicted == labels).mean())
+    assert accuracy != before["test"]["accuracy"]
+    assert written["test_tta"]["accuracy"] == pytest.approx(accuracy)
+    assert written["test_tta"]["loss"] == pytest.approx(log_loss(labels, probabilities, labels=range(4)), rel=1e-4)
+    _, validation = averaged(project / "data/prepared/validation", name)
+    assert written["validation_tta"]["images"] == len(validation)
+    table = pq.read_table(folder / "predictions.parquet")
+    np.testing.assert_allclose(np.array(table["probabilities"].to_pylist()), probabilities, rtol=1e-4, atol=1e-6)
+    assert [row["predicted"] for row in rows(folder / "confusion.csv")] == [CLASSES[k] for k in predicted]
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    count = {"flip": 2, "shifts": 5, "ten_crop": 10}[name]
+    assert f"Test accuracy, {count} views<" in html
+    assert f"{100 * before['test']['accuracy']:.2f} % from the image alone" in html
+    assert f"evaluate.tta: {name}" in html
+    for prefix, split in (
+        ("test", "test"),
+        ("test_tta", "test_tta"),
+        ("val", "validation"),
+        ("val_tta", "validation_tta"),
+    ):
+        assert recorder.metrics[f"{prefix}/accuracy"] == written[split]["accuracy"]
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert f"averaged over {count} views: test {100 * accuracy:.2f} %" in printed
+
+
+def averaged(folder: Path, name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities over the views of a split, and its labels, in NumPy."""
+    images = np.load(folder / "images.npy")[..., 0].astype(float)
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    places = {
+        "flip": [(1, 1)],
+        "shifts": [(1, 1), (0, 1), (2, 1), (1, 0), (1, 2)],
+        "ten_crop": [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)],
+    }[name]
+    windows = [padded[:, top : top + SIDE, left : left + SIDE] for top, left in places]
+    if name != "shifts":
+        windows += [window[:, :, ::-1] for window in windows]
+    total = np.zeros((len(images), len(CLASSES)))
+    for window in windows:
+        exponentials = np.exp(((window / 255 - 0.4) / 0.3).sum(axis=1) + BIAS)
+        total += exponentials / exponentials.sum(axis=1, keepdims=True)
+    return total / len(windows), np.load(folder / "labels.npy")
+
+
 def test_the_threads_are_those_of_params_yaml(project: Path):
     """They change the bits of a result."""
     before = torch.get_num_threads()

@@ -508,6 +508,16 @@ def test_a_path_without_meaning_for_the_chosen_family(load: Any) -> None:
     assert width.meaning_in(sgd) == "model.name is convnet"
 
 
+def test_what_copies_are_made_of_has_no_meaning_in_a_search(load: Any) -> None:
+    mixup, rotation = load(
+        space(augment={"rotation_degrees": {"low": 0.0, "high": 9.0}, "mixup": {"low": 0.0, "high": 1.0}})
+    ).space
+    plain, copied = load(SHIPPED), load(change(augment={"copies": 2}))
+    assert rotation.meaning_in(plain) is None
+    assert rotation.meaning_in(copied) == "augment.copies are made before the search starts"
+    assert mixup.meaning_in(copied) is None
+
+
 # --- overlaying -------------------------------------------------------------------------------------------------------
 
 

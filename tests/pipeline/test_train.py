@@ -92,6 +92,7 @@ def test_two_devices_train_what_one_does(best, small_params):
         train={"epochs": 1, "accelerator": "cpu", "devices": 2, "strategy": "ddp"},
         model={"name": "mlp"},
         regularization={"dropout": 0.0},
+        augment={"mixup": 0.4, "cutmix": 1.0},
     )
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.dump(params.model_dump(), text)

@@ -31,6 +31,7 @@ _STRENGTHS: dict[str, tuple[float, ...]] = {
 _SHARES_OF_THE_SIDE = ("crop_padding", "cutout_size", "blur")  # whose keys are in pixels
 _COLOUR_ONLY = ("saturation", "hue_degrees", "pca_shift")
 _MAGNITUDES = (0.25, 0.5, 1.0)
+_ALPHAS = {"mixup": (0.1, 0.4, 2.0), "cutmix": (0.1, 0.4, 2.0)}
 
 
 class Example(NamedTuple):
@@ -55,6 +56,11 @@ def examples(side: int, channels: int) -> dict[str, list[Example]]:
             Example(f"{share:g}", {"automatic": kind, "automatic_magnitude": share}) for share in _MAGNITUDES
         ]
     return found
+
+
+def mixing_examples() -> dict[str, list[Example]]:
+    """By name of what mixes two images: its strengths, rising."""
+    return {key: [Example(f"{alpha:g}", {key: alpha}) for alpha in alphas] for key, alphas in _ALPHAS.items()}
 
 
 def _value(key: str, strength: float, side: int) -> Any:

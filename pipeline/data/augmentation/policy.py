@@ -61,6 +61,10 @@ class Policy:
         """The side of what the network sees, in pixels."""
         return self._frame.seen
 
+    def after_it(self) -> "Policy":
+        """For pictures that this policy has made already: nothing but its normalisation."""
+        return Policy(self._settings.off(), self._statistics, self._frame.seen, self._seed)
+
     def _of_statistics(self, fitted: ArrayLike, otherwise: float) -> Array:
         normalizes = self._settings.normalization == "channel"
         return np.array(fitted) if normalizes else np.full(self.channels, otherwise)

@@ -19,7 +19,7 @@ from pipeline.data.augmentation import (
     rendering,
     save_statistics,
 )
-from pipeline.data.augmentation.examples import examples
+from pipeline.data.augmentation.examples import examples, mixing_examples
 from pipeline.data.augmentation.strengths import Numbers
 from pipeline.data.augmentation.targets import moved_masks
 from pipeline.params import Augment, load
@@ -183,7 +183,8 @@ def test_everything_goes_to_the_device_and_is_rendered_there(name):
 def test_every_strength_has_an_example():
     shown = {key for strengths in TABLE.values() for example in strengths for key in example.changes}
     assert set(STRENGTHS) <= shown
-    for strengths in TABLE.values():
+    assert set(mixing_examples()) == {"mixup", "cutmix"}
+    for strengths in (*TABLE.values(), *mixing_examples().values()):
         for example in strengths:
             load(SHIPPED).overlaid({"augment": {**OFF.model_dump(), **example.changes}})  # valid, each of them
 

@@ -80,6 +80,7 @@ CONFIGURATIONS = {
         "optimizer": {"lr": 0.3},
         "schedule": {"name": "plateau", "plateau": {"patience_epochs": 0, "factor": 0.5}},
     },
+    "mixing": {"augment": {"mixup": 0.4, "cutmix": 1.0}},
     "accumulation": {"train": {"accumulate_batches": 4}},
     "moving average": {"train": {"ema_decay": 0.9}, "model": {"name": "resnet"}},
     "bf16": {"train": {"precision": "bf16-mixed"}, "model": {"name": "resnet"}},

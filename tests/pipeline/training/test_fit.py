@@ -1,5 +1,6 @@
 """A fit learns, repeats bit for bit, keeps its best weights, and stops where it must."""
 
+import dataclasses
 import hashlib
 import math
 import os
@@ -11,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline import paths
 from pipeline.data import loader
 from pipeline.data.augmentation import Policy
+from pipeline.data.copies import write_copies
+from pipeline.data.mixing import mixing
+from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.training.fit import TrainingData, fit, initialised_network
@@ -41,7 +46,8 @@ CONFIGURATIONS = [
     {"model": {"name": "linear"}, "loss": {"name": "svm"}, "schedule": {"name": "step"}},
     {"optimizer": {"name": "adam", "momentum": None, "lr": 0.01}, "schedule": {"name": "constant"}},
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
-    {"train": {"precision": "bf16-true"}},
+    {"train": {"precision": "bf16-true"}, "augment": {"cutmix": 1.0}},
+    {"augment": {"mixup": 0.4, "cutmix": 1.0, "crop_size": 7}, "loss": {"name": "svm"}},
 ]
 
 
@@ -158,6 +164,54 @@ def test_the_training_figures_are_means_over_images(data, small_params):
     hinge = np.maximum(0, scores - scores[rows, data.train.labels][:, None] + 1)
     assert fitted.best.train_loss == pytest.approx((hinge.sum(1) - 1).mean(), rel=1e-5)
     assert fitted.best.train_accuracy == (scores.argmax(1) == data.train.labels).mean()
+
+
+def test_the_training_figures_of_mixed_images(data, small_params):
+    """With a rate of nothing: the loss is that of both labels by their shares, an answer is right by the larger one."""
+    still = {"optimizer": {"lr": 1e-12, "momentum": 0.0}, "model": {"name": "linear"}, "loss": {"name": "svm"}}
+    params = small_params(augment={"crop_padding": 0, "mixup": 1.0}, train={"epochs": 1}, **still)
+    fitted = fit(params, data)
+    mixer = mixing(params.augment, 8, 90, params.seed)
+    assert mixer is not None
+    partners, masks = mixer.draw(0, np.arange(90))
+    shares = masks.shares.double().numpy()[:, None]
+    pictures = data.train.images.reshape(90, -1) * shares + data.train.images[partners].reshape(90, -1) * (1 - shares)
+    weight, bias = (weights(fitted)[name].double().numpy() for name in ("fc.weight", "fc.bias"))
+    scores = (pictures / 255.0 - data.policy(params).mean) / data.policy(params).std @ weight.T + bias
+    labels, others = data.train.labels, data.train.labels[partners]
+    hinges = [np.maximum(0, scores - scores[np.arange(90), y][:, None] + 1).sum(1) - 1 for y in (labels, others)]
+    loss = shares[:, 0] * hinges[0] + (1 - shares[:, 0]) * hinges[1]
+    assert fitted.best.train_loss == pytest.approx(loss.mean(), rel=1e-5)
+    dominant = np.where(shares[:, 0] >= 0.5, labels, others)
+    assert (dominant != labels).sum() > 10
+    assert fitted.best.train_accuracy == (scores.argmax(1) == dominant).mean()
+
+
+@pytest.mark.parametrize("mixed", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["plain", "mixed"])
+def test_copies_are_what_training_goes_through(data, small_params, mixed):
+    """As they lie there: what made them is not done to them again."""
+    transforms = {"rotation_degrees": 20.0, "crop_size": 7}
+    params = small_params(augment={**transforms, **mixed, "copies": 2}, model={"name": "mlp"})
+    write_copies(paths.COPIES, data.train, data.policy(params), 2, data.classes)
+    fitted = fit(params, data)
+    assert [epoch.step for epoch in fitted.history] == [17, 34, 51]  # 270 images in batches of 16
+    centre = Split(data.validation.images[:, :7, :7], data.validation.labels, data.validation.folder)
+    ready = dataclasses.replace(data, train=open_split(paths.COPIES), validation=centre)
+    off = small_params(augment={"crop_padding": 0, "horizontal_flip": False, **mixed}, model={"name": "mlp"})
+    assert off.augment == off.augment.off().with_changes(mixed)
+    assert equal(fitted, fit(off, ready))
+
+
+@pytest.mark.parametrize("made", [None, 1])
+def test_copies_that_are_not_there_are_asked_for(data, small_params, made):
+    params = small_params(augment={"copies": 2})
+    if made is not None:
+        write_copies(paths.COPIES, data.train, data.policy(params), made, data.classes)
+    there = "not found" if made is None else "180 images"
+    with pytest.raises(
+        Mistake, match=rf"copies: {there}, but augment\.copies: 2 of 90 images make 270; `dvc repro aug"
+    ):
+        fit(params, data)
 
 
 def test_the_best_epoch_is_accurate_then_of_low_loss():
