@@ -4,11 +4,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.data import store
 from pipeline.data.augmentation import Policy
 from pipeline.data.copies import pictures, write_copies
 from pipeline.data.mixing import mixing
-from pipeline.data.store import Split, open_split, write_split
+from pipeline.data.store import Split, arrays, open_split, write_split
 from tests.pipeline.data.test_augmentation import ALL, IMAGES, OFF, STATISTICS, pixels, policy
 
 COUNT = len(IMAGES)
@@ -54,7 +53,7 @@ def test_a_mixed_picture_has_pixels_of_both():
 
 @pytest.mark.parametrize("rows", [1, 7, 40, 64, 1000])
 def test_copies_are_the_epochs_pictures_whatever_the_block(split, tmp_path, monkeypatch, rows):
-    monkeypatch.setattr(store, "_BLOCK_BYTES", rows * 9 * 9 * 3)
+    monkeypatch.setattr(arrays, "_BLOCK_BYTES", rows * 9 * 9 * 3)
     gathered = []
     original = Policy.augmented
 

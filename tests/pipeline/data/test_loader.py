@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.data.augmentation import Policy, fit_statistics, render
+from pipeline.data.augmentation import Policy, fit_statistics
 from pipeline.data.loader import Batches, Images
+from pipeline.data.mixing import mixing
 from pipeline.data.store import Split
 from pipeline.data.store.encoded import EncodedImages, encode
 from pipeline.errors import Mistake
@@ -48,20 +49,25 @@ def test_the_order_differs_by_epoch_and_seed():
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_images_kept_as_jpeg_make_the_same_batches_as_their_pixels(tmp_path, training):
-    """Also where an epoch is resumed or left in its middle: read ahead or not, no batch is another."""
+@pytest.mark.parametrize("mixed", [True, False])
+def test_images_kept_as_jpeg_make_the_same_batches_as_their_pixels(tmp_path, training, mixed, monkeypatch):
+    """Also where an epoch is resumed or left in its middle. All but the batch that was left alone come from ahead."""
     content = [encode(image) for image in IMAGES]
     (tmp_path / "all").write_bytes(b"".join(content))
     lengths = np.array([len(part) for part in content])
     encoded = EncodedImages(tmp_path / "all", np.cumsum(lengths) - lengths, lengths, IMAGES.shape[1:])
+    pixels = encoded[:]
+    monkeypatch.setattr(EncodedImages, "__getitem__", None)
+    mixes = mixing(OFF.model_copy(update={"mixup": 0.4}), 9, len(IMAGES), 0) if mixed else None
     found = []
-    for images in (encoded, encoded[:]):
-        loader = Batches(replace(SPLIT, images=images), Policy(ALL, STATISTICS, 9, 0), 6, training=training)
+    for images in (encoded, pixels):
+        used = Policy(ALL, STATISTICS, 9, 0)
+        loader = Batches(replace(SPLIT, images=images), used, 6, training=training, mixing=mixes)
         loader.set_epoch(2)
         loader.load_state_dict({"epoch": 2, "taken": 3})
         batches_left = list(loader)
         next(iter(loader))
-        found.append(torch.cat([render(batch.images, batch.maps) for batch in batches_left]))
+        found.append(torch.cat([batch.rendered()[0] for batch in batches_left]))
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("decoding")]
     assert torch.equal(*found)
 
