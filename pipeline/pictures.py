@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipeline.data.text import shown
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
 _PAPER = (255, 255, 255)
@@ -27,6 +27,13 @@ _FONT_SIZE = 13
 _LINE_HEIGHT = 20
 _CAPTION_WIDTH = 180  # of the column of captions, at most
 _TARGET_SIDE = 48  # small images are enlarged to about this
+_PLANE_SIDE = 480  # of the plane in which points are shown together
+_POINT_SIDE = 64  # of the plane in which one is shown alone
+# Okabe & Ito 2008, Color Universal Design: told apart also by the colour-blind; two greys more
+_HUES = (
+    (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66),
+    (0, 0, 0), (110, 110, 110), (180, 180, 180),
+)  # fmt: skip
 _LARGEST_SIDE = 160  # larger ones are reduced to this: a sheet of photographs must fit into memory, and into a report
 
 
@@ -34,12 +41,15 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
     """A PNG with one row (or more, when `columns` says where to break) a caption.
 
     rows: captions, each with its images (n, H, W, C) of uint8, C 1 or 3; n may be 0. Small images are enlarged by a
-    whole factor, every pixel a square; large ones are reduced.
+    whole factor, every pixel a square; large ones are reduced. Images with two channels are points of the plane, shown
+    together in one picture, a colour for each caption.
     """
     from PIL import Image, ImageDraw
 
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
+    if rows[0][1].shape[3] == 2:
+        return _scatter(rows)
     font = _font()
     height, width = rows[0][1].shape[1:3]
     factor = max(1.0, _TARGET_SIDE // max(height, width)) * min(1.0, _LARGEST_SIDE / max(height, width))
@@ -68,6 +78,45 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
             sheet.paste(_resized(pixels, width, height), (x, y))
         top += room + 2 * _GAP
     return _png(sheet)
+
+
+def _scatter(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> bytes:
+    """Points (n, 1, 1, 2), x to the right and y up, in a square with its axes; the captions beside it."""
+    from PIL import Image, ImageDraw
+
+    side, fine = _PLANE_SIDE, 3  # drawn three times as large and reduced, which makes discs round
+    plane = Image.new("RGB", (side * fine, side * fine), _PAPER)
+    draw = ImageDraw.Draw(plane)
+    middle, end = side * fine // 2, side * fine - 1
+    draw.line((middle, 0, middle, end), fill=_FRAME, width=fine)
+    draw.line((0, middle, end, middle), fill=_FRAME, width=fine)
+    draw.rectangle((0, 0, end, end), outline=_FRAME, width=fine)
+    number = max(len(images) for _, images in rows)
+    for place in range(number):  # in turn, so that no row hides another
+        for row, (_, images) in enumerate(rows):
+            if place < len(images):
+                _disc(draw, images[place], _HUES[row % len(_HUES)], side * fine, radius=3 * fine)
+    font = _font()
+    captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
+    width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
+    height = max(side, len(rows) * _LINE_HEIGHT)
+    sheet = Image.new("RGB", (side + width + 3 * _MARGIN + 16, height + 2 * _MARGIN), _PAPER)
+    sheet.paste(plane.resize((side, side), Image.Resampling.BOX), (_MARGIN, _MARGIN))
+    draw = ImageDraw.Draw(sheet)
+    for row, caption in enumerate(captions):
+        x, y = side + 2 * _MARGIN, _MARGIN + row * _LINE_HEIGHT + _LINE_HEIGHT // 2
+        draw.ellipse((x, y - 4, x + 8, y + 4), fill=_HUES[row % len(_HUES)])
+        draw.text((x + 16, y), caption, fill=_INK, font=font, anchor="lm")
+    return _png(sheet)
+
+
+def _disc(
+    draw: "ImageDraw.ImageDraw", point: NDArray[np.uint8], colour: tuple[int, int, int], side: int, radius: int
+) -> None:
+    """A point (1, 1, 2) where it lies in a square of `side` pixels."""
+    x, y = ((float(value) + 0.5) / 256 for value in point.reshape(2))
+    centre_x, centre_y = x * side, (1 - y) * side
+    draw.ellipse((centre_x - radius, centre_y - radius, centre_x + radius, centre_y + radius), fill=colour)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +181,16 @@ def percent(share: float) -> str:
 
 
 def _picture(pixels: NDArray[np.uint8]) -> "Image.Image":
-    """(H, W, C) uint8, C 1 or 3."""
-    from PIL import Image
+    """(H, W, C) uint8, C 1 or 3; of C 2, a point of the plane, the plane with the point in it."""
+    from PIL import Image, ImageDraw
 
+    if pixels.shape[2] == 2:
+        plane = Image.new("RGB", (_POINT_SIDE, _POINT_SIDE), _PAPER)
+        draw = ImageDraw.Draw(plane)
+        draw.line((_POINT_SIDE // 2, 0, _POINT_SIDE // 2, _POINT_SIDE), fill=_FRAME)
+        draw.line((0, _POINT_SIDE // 2, _POINT_SIDE, _POINT_SIDE // 2), fill=_FRAME)
+        _disc(draw, pixels, _WRONG, _POINT_SIDE, radius=3)
+        return plane
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
 
 
@@ -149,7 +205,7 @@ def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> "Image.Image
 
 def _within(pixels: NDArray[np.uint8], side: int) -> "Image.Image":
     """As large as fits into a square: by a whole factor, so that pixels stay pixels, or reduced."""
-    height, width = pixels.shape[:2]
+    height, width = (_POINT_SIDE, _POINT_SIDE) if pixels.shape[2] == 2 else pixels.shape[:2]
     factor: float = side // max(height, width) or side / max(height, width)
     return _resized(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
 

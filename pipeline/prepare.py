@@ -31,6 +31,7 @@ from pipeline.tracking import open_run
 _NAMED_BAD_FILES = 10
 _SHEET_CLASSES = 40
 _SHEET_IMAGES = 12
+_SHEET_POINTS = 500  # where an image is a point of the plane
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,10 @@ def sheet(images: NDArray[np.uint8], prepared: Prepared) -> bytes:
     train = prepared.of(SPLITS[0])
     classes = prepared.listing.classes
     chosen = np.unique(np.linspace(0, len(classes) - 1, min(_SHEET_CLASSES, len(classes))).astype(np.int64)).tolist()
+    most = _SHEET_POINTS if images.shape[3] == 2 else _SHEET_IMAGES
     rows = []
     for label in chosen:
-        members = train[prepared.labels[train] == label][:_SHEET_IMAGES]
+        members = train[prepared.labels[train] == label][:most]
         rows.append((classes[label], np.asarray(images[prepared.rows[members]])))
     return contact_sheet(rows)
 

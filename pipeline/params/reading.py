@@ -114,7 +114,7 @@ def _mistakes(tree: type[BaseModel], raw: Mapping[Any, Any]) -> Iterator[tuple[P
             given = dict.fromkeys(fields.families(section)) | dict(values)
             sound = {key: value for key, value in given.items() if (name, key) not in wrong}
             for key, text in section.disagreements(sound):
-                yield (name, key), text
+                yield (name, *key.split(".")), text
     search = raw.get("search")
     ranges = search.get("space") if isinstance(search, Mapping) else None
     if isinstance(ranges, Mapping):

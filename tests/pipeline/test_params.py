@@ -272,7 +272,7 @@ def test_a_key_said_twice_is_told_with_both_lines(load: Any, path: tuple[str, ..
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) -> None:
     text = (
-        SHIPPED.replace("seed: 0 ", "seed: -1 ")
+        SHIPPED.replace("\nseed: 0 ", "\nseed: -1 ")
         .replace("source: digits ", "source: folders ")
         .replace("name: sgd ", "name: adam ")
         .replace("  lr: 0.1 ", "  lr: fast ")
@@ -285,7 +285,8 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
     assert numbers == sorted(numbers)
     assert [line.split(": ", 1)[1] for line in said] == [
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
-        "data.source: \"folders\" is not allowed; must be one of digits, folder; did you mean 'folder'?",
+        'data.source: "folders" is not allowed; must be one of digits, folder, hard_cases, points, pose, shapes;'
+        " did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
         "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
