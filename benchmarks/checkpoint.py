@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from pipeline import augment, params, prepare, source
-from pipeline.checkpoint import LARGEST_SHARE, Checkpoints, Saver
-from pipeline.fit import TrainingData, fit
 from pipeline.params import Params
+from pipeline.training.checkpoint import LARGEST_SHARE, Checkpoints, Saver
+from pipeline.training.fit import TrainingData, fit
 
 ROOT = Path(__file__).parents[1]
 NETWORKS = {

@@ -30,9 +30,9 @@ from pathlib import Path
 import psutil
 
 from pipeline import augment, params, prepare, source
-from pipeline.fit import Epoch, TrainingData, fit
 from pipeline.params import Params
 from pipeline.tracking import open_run
+from pipeline.training.fit import Epoch, TrainingData, fit
 
 ROOT = Path(__file__).parents[1]
 START_SECONDS = 8.0

@@ -26,12 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.build import build_network
 from pipeline import augment, params, paths, prepare, source
-from pipeline.callbacks import Epoch
 from pipeline.data.augmentation import render
 from pipeline.data.loader import Batches
-from pipeline.fit import TrainingData, assembled, fit, initialised_network
 from pipeline.params import Params
 from pipeline.tracking import open_run
+from pipeline.training.fit import TrainingData, assembled, fit, initialised_network
+from pipeline.training.recorder import Epoch
 
 ROOT = Path(__file__).parents[1]
 BATCH = 256

@@ -25,31 +25,32 @@ class Command:
 
 
 def _check(arguments: Arguments) -> int:
-    from pipeline.check import check
+    from pipeline.commands.check import check
 
     return check()
 
 
 def _doctor(arguments: Arguments) -> int:
-    from pipeline.doctor import doctor
+    from pipeline.commands.doctor import doctor
 
     return doctor()
 
 
 def _summary(arguments: Arguments) -> int:
-    from pipeline.summary import summary
+    from pipeline.commands.summary import summary
 
     return summary()
 
 
 def _ui(arguments: Arguments) -> int:
-    from pipeline.ui import ui
+    from pipeline.commands.ui import ui
 
     return ui(arguments.port)
 
 
 def _sync(arguments: Arguments) -> int:
-    from pipeline import params, reuse, tracking
+    from pipeline import params, tracking
+    from pipeline.lineage import reuse
 
     chosen = params.load()
     result = tracking.sync(chosen, arguments.folder)

@@ -25,7 +25,7 @@ from pipeline.params import Params
 from pipeline.pictures import Mistaken
 from pipeline.report import ClassCount, Content, LeftOut, Picture
 from pipeline.tracking import open_run
-from pipeline.training_parameters import read_training_parameters
+from pipeline.training.parameters import read_training_parameters
 
 if TYPE_CHECKING:
     from models.build import Predictor

@@ -34,6 +34,11 @@ def state() -> Path:
     return root() / ".retrace"
 
 
+def states() -> Path:
+    """What stages keep while they work: STAGE/FINGERPRINT/."""
+    return state() / "state"
+
+
 def source_memory() -> Path:
     """What the stage `source` remembers between runs."""
     return state() / "source"

@@ -114,7 +114,7 @@ def _disc(
     draw: "ImageDraw.ImageDraw", point: NDArray[np.uint8], colour: tuple[int, int, int], side: int, radius: int
 ) -> None:
     """A point (1, 1, 2) where it lies in a square of `side` pixels."""
-    x, y = ((float(value) + 0.5) / 256 for value in point.reshape(2))
+    x, y = (0.03 + 0.94 * float(value) / 255 for value in point.reshape(2))  # a rim, so that discs are whole
     centre_x, centre_y = x * side, (1 - y) * side
     draw.ellipse((centre_x - radius, centre_y - radius, centre_x + radius, centre_y + radius), fill=colour)
 
@@ -189,6 +189,7 @@ def _picture(pixels: NDArray[np.uint8]) -> "Image.Image":
         draw = ImageDraw.Draw(plane)
         draw.line((_POINT_SIDE // 2, 0, _POINT_SIDE // 2, _POINT_SIDE), fill=_FRAME)
         draw.line((0, _POINT_SIDE // 2, _POINT_SIDE, _POINT_SIDE // 2), fill=_FRAME)
+        draw.rectangle((0, 0, _POINT_SIDE - 1, _POINT_SIDE - 1), outline=_FRAME)
         _disc(draw, pixels, _WRONG, _POINT_SIDE, radius=3)
         return plane
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
 from pipeline.errors import Mistake
-from pipeline.fit import TrainingData, initialised_network
 from pipeline.params import Dimension, Params
 from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
-from pipeline.trials import Outcome, TrialOrder, new_study, run_trial, tell
-from pipeline.workers import WorkerLostError, Workers
+from pipeline.training.fit import TrainingData, initialised_network
+from pipeline.training.trials import Outcome, TrialOrder, new_study, run_trial, tell
+from pipeline.training.workers import WorkerLostError, Workers
 
 if TYPE_CHECKING:
     import optuna

@@ -13,12 +13,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import paths, reuse
+from pipeline import paths
 from pipeline.data.listing import Item, Listing
 from pipeline.data.raw.base import Found, Scan, Source
 from pipeline.data.sources import open_source
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
+from pipeline.lineage import reuse
 
 if TYPE_CHECKING:
     from pipeline.params import Params

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from models.build import save_model
 from pipeline import paths, stage
-from pipeline.callbacks import DivergedError, Epoch, Fitted
-from pipeline.checkpoint import Checkpoints
 from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
-from pipeline.fit import TrainingData, describe, fit, is_helper
 from pipeline.params import Params, read_mapping
 from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
-from pipeline.training_parameters import FILE as PARAMETERS
-from pipeline.training_parameters import training_parameters
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.fit import TrainingData, describe, fit, is_helper
+from pipeline.training.parameters import FILE as PARAMETERS
+from pipeline.training.parameters import training_parameters
+from pipeline.training.recorder import DivergedError, Epoch, Fitted
 
 CURVES = "learning_curves.csv"
 EXAMPLES = 4  # images in the logged model's input example

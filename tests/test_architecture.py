@@ -23,15 +23,13 @@ FLOORS: dict[str, int] = {
     "models": 0,
     "pipeline": 0,
     "pipeline.errors": 0,
+    "pipeline.locks": 0,
     "pipeline.machine": 0,
     "pipeline.paths": 0,
     "pipeline.seeding": 0,
     "pipeline.params": 1,
     "pipeline.stage": 1,
     "pipeline.lineage": 1,
-    "pipeline.capture": 1,
-    "pipeline.redaction": 1,
-    "pipeline.reuse": 1,
     "pipeline.state": 1,
     "pipeline.data": 1,
     "pipeline.pictures": 1,
@@ -40,22 +38,14 @@ FLOORS: dict[str, int] = {
     "pipeline.report": 1,
     "pipeline.inference": 1,
     "pipeline.tracking": 1,
-    "pipeline.training_parameters": 1,
-    "pipeline.workers": 1,
-    "pipeline.callbacks": 2,
-    "pipeline.checkpoint": 2,
-    "pipeline.fit": 2,
+    "pipeline.training.parameters": 1,
+    "pipeline.training": 2,
     "pipeline.source": 2,
     "pipeline.prepare": 2,
     "pipeline.augment": 2,
     "pipeline.evaluate": 2,
-    "pipeline.trials": 2,
     "pipeline.search": 3,
     "pipeline.train": 3,
-    "pipeline.check": 3,
-    "pipeline.doctor": 3,
-    "pipeline.summary": 3,
-    "pipeline.ui": 3,
     "pipeline.commands": 3,
     "pipeline.reproduce": 3,
     "pipeline.cli": 3,
@@ -63,10 +53,7 @@ FLOORS: dict[str, int] = {
 
 # Code that changes no output: their own values are tracked as params, they keep what is under way, or they tell MLflow
 # what was made.
-NO_DEPENDENCY = (
-    "pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state",
-    "pipeline.capture", "pipeline.redaction", "pipeline.reuse",
-)  # fmt: skip
+NO_DEPENDENCY = ("pipeline.params", "models.catalogue", "pipeline.tracking", "pipeline.lineage", "pipeline.state")
 
 # Who finds modules by the name in params.yaml: only the chosen one counts, so that adding one makes nothing stale.
 BY_NAME = {

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipeline import cli, lineage
+from pipeline import cli
+from pipeline.lineage import hashes
 from tests.conftest import make_clone
 from tests.test_end_to_end import commit, edit, environment, run, runs
 
@@ -277,13 +278,13 @@ def alter_weights(project: Path, by: float) -> None:
     next(iter(weights.values())).view(-1)[0] += by
     save_file(weights, model / "weights.safetensors")
     listing = [
-        {"md5": lineage.md5(file), "relpath": file.name} for file in sorted(model.iterdir(), key=lambda file: file.name)
+        {"md5": hashes.md5(file), "relpath": file.name} for file in sorted(model.iterdir(), key=lambda file: file.name)
     ]
-    digest = lineage.md5(model)
+    digest = hashes.md5(model)
     cache = project / ".dvc/cache/files/md5"
     for name, content in [
         (digest, json.dumps(listing, sort_keys=True).encode()),
-        (lineage.md5(model / "weights.safetensors"), (model / "weights.safetensors").read_bytes()),
+        (hashes.md5(model / "weights.safetensors"), (model / "weights.safetensors").read_bytes()),
     ]:
         (cache / name[:2]).mkdir(exist_ok=True)
         (cache / name[:2] / name[2:]).write_bytes(content)

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline import lineage
 from pipeline.commands import text
+from pipeline.lineage import dvc_files
 from pipeline.tracking.store import MADE, READ, Recorded, Store
 
 _RAW = "data.path"  # under which source keeps the hash of what it listed
@@ -73,7 +73,7 @@ class _Builder:
         self._store = store
         self._known: dict[str, Node] = {}
         self._open: set[str] = set()  # runs whose links are being followed
-        self._outputs = tuple(lineage.outputs_of_stages())
+        self._outputs = tuple(dvc_files.outputs_of_stages())
 
     def node(self, run: Recorded) -> Node:
         if run.run_id in self._known:

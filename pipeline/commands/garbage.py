@@ -5,7 +5,6 @@ run that MLflow has not taken whole, unfinished work and results that dvc.lock d
 that belong to it: the stage would go on from there.
 """
 
-import fcntl
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline import paths, state
+from pipeline import locks, paths, state
 from pipeline.commands import text
 from pipeline.params import load
 from pipeline.tracking import spool
@@ -109,13 +108,11 @@ def _to_go_on_with(states: list[state.Kept]) -> set[Path]:
 
 def _drop(folder: Path) -> bool:
     """Delete a spool unless somebody writes or sends it, or it has grown."""
-    with spool.locked(folder / SENDER_LOCK, wait=False) as got:
+    with locks.locked(folder / SENDER_LOCK, wait=False) as got:
         if not got:
             return False
         with (folder / spool.EVENTS).open("rb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not locks.try_lock(stream):
                 return False
             if start_of(folder) is not None and not is_sent(folder):
                 return False
@@ -147,7 +144,7 @@ def _caches(everything: bool) -> Iterator[Item]:
 def _remove_reproduction(folder: Path) -> bool:
     """Delete it unless it is under way."""
     lock = folder.with_name(f"{folder.name}.lock")
-    with spool.locked(lock, wait=False) as got:
+    with locks.locked(lock, wait=False) as got:
         if got:
             shutil.rmtree(folder)
             lock.unlink()

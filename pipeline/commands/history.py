@@ -2,8 +2,9 @@
 
 import itertools
 
-from pipeline import params, reuse
+from pipeline import params
 from pipeline.commands import text
+from pipeline.lineage import reuse
 
 _HEADER = ("started", "stage", "run", "run id", "status", "took", "result", "commit", "made on", "reused")
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from pipeline import lineage, params, reuse
+from pipeline import params
 from pipeline.commands import text
 from pipeline.errors import ExitStatus, Mistake
+from pipeline.lineage import dvc_files, hashes, reuse
 from pipeline.params.fields import nearest
 from pipeline.tracking.store import Store
 
@@ -62,7 +63,7 @@ def chosen_outputs(what: str | None) -> dict[str, str]:
 
     Raises Mistake where it is none of these.
     """
-    outputs = lineage.outputs_of_stages()
+    outputs = dvc_files.outputs_of_stages()
     if what is None:
         return outputs
     path = relative(what)
@@ -85,9 +86,9 @@ def relative(what: str) -> str:
 
 def current(path: str) -> tuple[str | None, str | None]:
     """The hash of an output as it is here, or as dvc.lock has it where it is not; and what is wrong with it."""
-    locked = {path: digest for outs in lineage.outputs_in_lock().values() for path, digest in outs.items()}.get(path)
+    locked = {path: digest for outs in dvc_files.outputs_in_lock().values() for path, digest in outs.items()}.get(path)
     try:
-        digest = lineage.md5(Path(path))
+        digest = hashes.md5(Path(path))
     except FileNotFoundError:
         if locked is None:
             return None, "not there; `dvc repro` makes it"

@@ -4,8 +4,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pipeline import lineage
 from pipeline.errors import Mistake
+from pipeline.lineage import host
 from pipeline.params import Params
 from pipeline.tracking.store import Recorded, Store, notices, open_store
 
@@ -70,7 +70,7 @@ def where(run: Recorded) -> str:
     found = run.tags.get("retrace.machine")
     if found is None:
         return "unknown machine"
-    return "this machine" if found == lineage.machine() else "another machine"
+    return "this machine" if found == host.machine() else "another machine"
 
 
 KEY_METRICS = {

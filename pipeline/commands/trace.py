@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline import lineage, params, paths, reuse
+from pipeline import params, paths
 from pipeline.commands import chain, log, page, text
 from pipeline.errors import ExitStatus, Mistake
+from pipeline.lineage import dvc_files, reuse
 from pipeline.params.fields import nearest
 from pipeline.tracking.store import Recorded, Store
 
@@ -53,7 +54,7 @@ def _found(store: Store, what: str) -> tuple[str | None, Recorded, list[str]]:
 
 
 def _of_file(store: Store, path: str) -> tuple[str, Recorded, list[str]]:
-    output = next((out for out in lineage.outputs_of_stages() if path == out or path.startswith(f"{out}/")), None)
+    output = next((out for out in dvc_files.outputs_of_stages() if path == out or path.startswith(f"{out}/")), None)
     if output is None:
         raise Mistake(
             f"{path}: is in no output of dvc.yaml, so that no run has made it; give an output, a run or a metric"
@@ -82,7 +83,7 @@ def _of_metric(store: Store, name: str) -> tuple[str, Recorded, list[str]]:
 
 
 def _current_runs(store: Store) -> Iterator[Recorded]:
-    for output in reversed(lineage.outputs_of_stages()):
+    for output in reversed(dvc_files.outputs_of_stages()):
         digest, _ = log.current(output)
         run = store.maker(output, digest) if digest is not None else None
         if run is not None:

@@ -107,7 +107,7 @@ class _Work:
                 changed.append(index)
                 continue
             try:
-                pixels[place] = decode(content)
+                pixels[place] = decode(content).pixels
             except Unreadable as error:
                 bad.append((index, str(error)))
         with self.file.open("r+b", buffering=0) as stream:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.data.raw.base import Decoded
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -28,7 +30,7 @@ class Unreadable(Exception):
     """This content is no image that can be read, and why."""
 
 
-def decode(content: bytes, size: int, channels: int) -> NDArray[np.uint8]:
+def decode(content: bytes, size: int, channels: int) -> Decoded:
     """The image in `content`, upright, flattened on white, its first frame if it moves: (size, size, channels).
 
     The shorter side is brought to `size` (antialiased bicubic) and the centre square kept; an image of that size
@@ -36,8 +38,12 @@ def decode(content: bytes, size: int, channels: int) -> NDArray[np.uint8]:
     """
     if not content:
         raise Unreadable("empty file")
-    pixels = _plain_jpeg(content) if content[:2] == b"\xff\xd8" else None
-    return fitted(_by_pil(content) if pixels is None else pixels, size, channels)
+    plain = _plain_jpeg(content) if content[:2] == b"\xff\xd8" else None
+    pixels = _by_pil(content) if plain is None else plain
+    height, width, _ = pixels.shape
+    return Decoded(
+        fitted(pixels, size, channels), height, width, plain is not None and plain.shape == (size, size, channels)
+    )
 
 
 def fitted(pixels: NDArray[np.uint8], size: int, channels: int) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ class Item(NamedTuple):
     problem: str | None = None
     group: str | None = None
     target: tuple[float, ...] | None = None
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the file's image
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the upright image
 
 
 class Listing(NamedTuple):

@@ -16,7 +16,7 @@ from pipeline import pictures
 from pipeline.data.text import shown
 from pipeline.metrics import Evaluation
 from pipeline.pictures import Mistaken
-from pipeline.training_parameters import Searched
+from pipeline.training.parameters import Searched
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import params, paths
+from pipeline import locks, params, paths
 from pipeline.errors import Mistake
 from pipeline.reproduce import record, seeds, verdict, workspace
 from pipeline.reproduce.record import Record
 from pipeline.reproduce.steps import Findings, Options, Reproduction, say
 from pipeline.reproduce.verdict import CannotCompare, Verdict
-from pipeline.tracking import resolve_tracking, spool
+from pipeline.tracking import resolve_tracking
 from pipeline.tracking.recorded import Runs
 
 
@@ -54,7 +54,7 @@ def _scratch(run_id: str) -> Iterator[Path]:
     """An empty folder for one reproduction. It is left where an error or an interruption ends that, and named."""
     folder = paths.state() / "reproduce" / run_id
     lock = folder.with_name(f"{run_id}.lock")
-    with spool.locked(lock, wait=False) as is_ours:
+    with locks.locked(lock, wait=False) as is_ours:
         if not is_ours:
             raise Mistake(f"{run_id}: is being made again by another process; wait for its end")
         try:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import lineage
+from pipeline.lineage import hashes
 from pipeline.reproduce import numbers
 from pipeline.reproduce.fetch import Fetcher
 from pipeline.reproduce.numbers import Difference
@@ -45,7 +45,7 @@ def compare_output(path: str, recorded: str, made: Path, fetcher: Fetcher, scrat
     if not made.exists():
         missing = Difference(path, recorded, "not made", math.inf)
         return OutputComparison(path, recorded, None, (missing,))
-    reproduced = lineage.md5(made)
+    reproduced = hashes.md5(made)
     if reproduced == recorded:
         return OutputComparison(path, recorded, reproduced)
     before = scratch / "recorded" / path
@@ -60,7 +60,7 @@ def compare_output(path: str, recorded: str, made: Path, fetcher: Fetcher, scrat
         if not one.is_file() or not other.is_file():
             said = ("there", "not made") if one.is_file() else ("not there", "made")
             differences.append(Difference(shown, *said, math.inf))
-        elif lineage.md5(one) != lineage.md5(other):
+        elif hashes.md5(one) != hashes.md5(other):
             if one.suffix in numbers.DRAWINGS:
                 drawings.append(shown)
                 continue
@@ -73,8 +73,8 @@ def _by_listing(path: str, recorded: str, made: Path, fetcher: Fetcher) -> tuple
     """Which files differ, where the recorded content is gone and its listing is not; else the output as a whole."""
     listing = fetcher.listing(recorded, path)
     if listing is None:
-        return (Difference(path, recorded, f"{lineage.md5(made)}; the recorded content is gone", math.inf),)
-    now = {name: lineage.md5(made / name) for name in _files(made)}
+        return (Difference(path, recorded, f"{hashes.md5(made)}; the recorded content is gone", math.inf),)
+    now = {name: hashes.md5(made / name) for name in _files(made)}
     return tuple(
         Difference(f"{path}/{name}", listing.get(name, "not there"), now.get(name, "not made"), math.inf)
         for name in sorted({*listing, *now})

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import lineage
+from pipeline.lineage import hashes
 from pipeline.tracking.recorded import is_inside
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class Fetcher:
             return None
         found = self._listing(digest)
         if found is None and (own := self._own(path, digest)) is not None:
-            return {file.relative_to(own).as_posix(): lineage.md5(file) for file in own.rglob("*") if file.is_file()}
+            return {file.relative_to(own).as_posix(): hashes.md5(file) for file in own.rglob("*") if file.is_file()}
         if found is None and self._pull(digest):
             found = self._listing(digest)
         return found
 
     def _listing(self, digest: str) -> dict[str, str] | None:
         for file in self._objects(digest):
-            if lineage.md5(file) != digest.removesuffix(".dir"):
+            if hashes.md5(file) != digest.removesuffix(".dir"):
                 continue
             entries = {entry["relpath"]: entry["md5"] for entry in json.loads(file.read_bytes())}
             if all(is_inside(name) and _MD5.fullmatch(md5) for name, md5 in entries.items()):
@@ -89,7 +89,7 @@ class Fetcher:
         """Copy one file; bytes alone, since the cache's files are read-only. A damaged object is passed over."""
         for source in self._objects(digest):
             shutil.copyfile(source, target)
-            if lineage.md5(target) == digest:
+            if hashes.md5(target) == digest:
                 return True
         return False
 
@@ -144,7 +144,7 @@ class Fetcher:
 
 def _is(path: Path, digest: str) -> bool:
     try:
-        return path.exists() and path.is_dir() == digest.endswith(".dir") and lineage.md5(path) == digest
+        return path.exists() and path.is_dir() == digest.endswith(".dir") and hashes.md5(path) == digest
     except OSError:
         return False
 

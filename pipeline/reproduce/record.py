@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import lineage
 from pipeline.errors import Mistake
+from pipeline.lineage import hashes
 from pipeline.tracking.recorded import Runs, is_inside
 from pipeline.tracking.store import Recorded
 
@@ -182,7 +182,7 @@ def _altered_code(run: Recorded, folder: Path) -> list[str]:
     lines = []
     for name, digest in expected.items():
         file = folder / name
-        if _DIGEST.fullmatch(digest) and not (is_inside(name) and file.is_file() and lineage.sha256(file) == digest):
+        if _DIGEST.fullmatch(digest) and not (is_inside(name) and file.is_file() and hashes.sha256(file) == digest):
             lines.append(f"{FOLDER}/{name}: altered or deleted after it was recorded (its SHA-256 was {digest})")
     return lines
 

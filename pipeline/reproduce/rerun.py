@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from pipeline import lineage
 from pipeline.errors import Mistake
+from pipeline.lineage import hashes
 from pipeline.reproduce import record
 from pipeline.reproduce.record import Record
 from pipeline.reproduce.verdict import CannotCompare
@@ -118,9 +118,9 @@ def package_differences(
 def check_lock(recorded: Record) -> None:
     """Raises CannotCompare where the recorded lock is not the one that the run read."""
     lock, digest = recorded.folder / "constraints.txt", recorded.dependencies.get("constraints.txt")
-    if lock.is_file() and digest is not None and lineage.md5(lock) != digest:
+    if lock.is_file() and digest is not None and hashes.md5(lock) != digest:
         raise CannotCompare(
-            f"lineage/constraints.txt: its hash is {lineage.md5(lock)}, and the run read {digest}: the lock was altered"
+            f"lineage/constraints.txt: its hash is {hashes.md5(lock)}, and the run read {digest}: the lock was altered"
             " after it was recorded; the versions that ran are not known"
         )
 

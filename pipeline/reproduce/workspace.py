@@ -9,8 +9,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipeline import lineage, paths
+from pipeline import paths
 from pipeline.errors import Mistake
+from pipeline.lineage import hashes, repository
 from pipeline.params import read_mapping
 from pipeline.reproduce.record import Record
 from pipeline.reproduce.verdict import CannotCompare
@@ -75,7 +76,7 @@ def not_as_recorded(record: Record, workspace: Workspace, without: tuple[str, ..
     for path, digest in record.dependencies.items():
         if is_inside(path) and len(digest.removesuffix(".dir")) == 32 and path not in without:
             here = workspace.clone / path
-            now = lineage.md5(here) if here.exists() else None
+            now = hashes.md5(here) if here.exists() else None
             if now != digest:
                 found[path] = now
     return found
@@ -103,14 +104,14 @@ def _git(workspace: Workspace, folder: Path, *arguments: str) -> subprocess.Comp
 def _clone(commit: str, workspace: Workspace, top: Path) -> None:
     """Check the commit out of this very repository; its objects are borrowed, not copied, and not written to."""
     project = workspace.project
-    if lineage.git(project, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
-        shallow = lineage.git(project, "rev-parse", "--is-shallow-repository") == "true"
+    if repository.answer(project, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}") is None:
+        shallow = repository.answer(project, "rev-parse", "--is-shallow-repository") == "true"
         remedy = "`git fetch --unshallow`" if shallow else "`git fetch` it from the repository of whoever made the run"
         raise CannotCompare(f"commit {commit}: missing in {project}; bring it here ({remedy}), then run this again")
     top.parent.mkdir(parents=True, exist_ok=True)
-    repository = lineage.git(project, "rev-parse", "--show-toplevel") or str(project)
+    origin = repository.answer(project, "rev-parse", "--show-toplevel") or str(project)
     steps = (
-        (workspace.scratch, ("clone", "--quiet", "--shared", "--no-checkout", repository, str(top))),
+        (workspace.scratch, ("clone", "--quiet", "--shared", "--no-checkout", origin, str(top))),
         (top, ("checkout", "--quiet", "--detach", commit)),
     )
     for folder, arguments in steps:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import locks
 from pipeline.errors import Mistake
+from pipeline.lineage.redaction import redacted
 from pipeline.params import Params
-from pipeline.redaction import redacted
 from pipeline.tracking import spool
 from pipeline.tracking.delivery import Connection, Delivery, is_sent, is_settled, progress, start_of
 from pipeline.tracking.destination import Destination, connect, destination
@@ -100,7 +101,7 @@ class Courier:
         return progress(parent, self._target).run_id is not None
 
     def _deliver(self, folder: Path) -> bool:
-        with spool.locked(folder / SENDER_LOCK, wait=False) as got:
+        with locks.locked(folder / SENDER_LOCK, wait=False) as got:
             if not got:
                 return False  # another sender is at it
             try:

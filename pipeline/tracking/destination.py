@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import paths
+from pipeline import locks, paths
+from pipeline.lineage.redaction import redacted
 from pipeline.params import Params
-from pipeline.redaction import redacted
-from pipeline.tracking import spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +83,7 @@ def connect(target: Destination) -> "tuple[MlflowClient, str]":
         return _connect(target)
     # Processes that create the tables, or an experiment, of one database at the same time break each other
     database = Path(target.uri.removeprefix(_SQLITE).partition("?")[0])
-    with spool.locked(database.with_name(database.name + ".lock")):
+    with locks.locked(database.with_name(database.name + ".lock")):
         if not database.exists() or database.stat().st_size == 0:
             _make_database(target.uri, database)
         return _connect(target)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from pipeline.errors import Mistake
-from pipeline.redaction import redacted
+from pipeline.lineage.redaction import redacted
 from pipeline.tracking.destination import ENVIRONMENT
 from pipeline.tracking.store import Recorded, recorded
 

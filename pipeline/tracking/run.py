@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import capture, lineage, paths, reuse, state
+from pipeline import paths, state
 from pipeline.errors import Mistake
+from pipeline.lineage import capture, dvc_files, hashes, host, repository, reuse
+from pipeline.lineage.redaction import redacted
 from pipeline.params import Params
-from pipeline.redaction import redacted
 from pipeline.tracking import spool
 from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
 
@@ -118,7 +119,7 @@ class Run:
             raise ValueError("the input example needs two images or more")
         copy = self._writer.keep(model_folder, spool.MODEL)
         np.save(copy / "example.npy", np.ascontiguousarray(example), allow_pickle=False)
-        self._writer.append({"type": "model", "sha256": lineage.sha256(copy / "weights.safetensors")})
+        self._writer.append({"type": "model", "sha256": hashes.sha256(copy / "weights.safetensors")})
 
     @property
     def as_parent(self) -> Parent:
@@ -162,24 +163,24 @@ def _opened(stage: str, params: Params, kept: state.State, outputs: Sequence[Pat
     sender = Sender(key, destination(params), params.tracking.drain_seconds, preload_model=stage in _WITH_MODEL)
     try:
         reuse.look()
-        tree = lineage.tree(Path.cwd(), untracked=True)
+        tree = repository.tree(Path.cwd(), untracked=True)
         captured = capture.capture(kept.work, params, tree)
         source = {
-            "mlflow.user": lineage.user(),
+            "mlflow.user": host.user(),
             "mlflow.source.name": f"python -m pipeline.{stage}",
             "mlflow.source.type": "LOCAL",
             **(tree.tags if tree is not None else {}),
             **captured.tags,
         }
-        hashes = kept.work.dependencies
-        tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in hashes.items()}}
-        datasets = {path: digest for path, digest in hashes.items() if path.startswith("data/")}
+        read_from = kept.work.dependencies
+        tags = {**source, **{f"retrace.dep.{path}": digest for path, digest in read_from.items()}}
+        datasets = {path: digest for path, digest in read_from.items() if path.startswith("data/")}
         with _recorded(stage, params, key, name, tags, source, work=kept.work, key=key, datasets=datasets) as run:
             run.keep_contents(capture.FOLDER, captured.files)
             yield run
             _refuse_changes(kept.work, outputs)
-            digests = {path.as_posix(): lineage.md5(path) for path in outputs}
-            read = {path: lineage.md5(Path(path)) for path in lineage.read_of(digests) if Path(path).exists()}
+            digests = {path.as_posix(): hashes.md5(path) for path in outputs}
+            read = {path: hashes.md5(Path(path)) for path in dvc_files.read_of(digests) if Path(path).exists()}
             run.set_tags({f"retrace.out.{path}": digest for path, digest in {**digests, **read}.items()})
             run.keep_contents(capture.FOLDER, {capture.OUTPUTS: capture.outputs_json(digests)})
         reuse.note_made(stage, digests)
@@ -253,7 +254,7 @@ def _recorded(
         try:
             yield run
             run.log_measurements(
-                {"duration_seconds": time.monotonic() - began, "peak_memory_bytes": lineage.peak_memory_bytes()}, 0
+                {"duration_seconds": time.monotonic() - began, "peak_memory_bytes": host.peak_memory_bytes()}, 0
             )
         except BaseException as error:
             # GeneratorExit: a child given up by a parent that is itself ending

@@ -13,6 +13,7 @@ import time
 import traceback
 from pathlib import Path
 
+from pipeline import locks
 from pipeline.tracking import spool
 from pipeline.tracking.courier import (
     FIRST_PAUSE_SECONDS,
@@ -111,7 +112,7 @@ def _is_anothers(folder: Path, session: str) -> bool:
     start = start_of(folder)
     if start is None or spool.session_of(folder, start) == session:
         return False
-    with spool.locked(folder / SENDER_LOCK, wait=False) as got:
+    with locks.locked(folder / SENDER_LOCK, wait=False) as got:
         return not got or spool.is_alive(folder)
 
 

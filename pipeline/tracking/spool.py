@@ -19,7 +19,6 @@ is written once, with the value it had first.
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
+from pipeline import locks, paths
 
 FSYNC_SECONDS = 1.0
 EVENTS = "events.jsonl"
@@ -201,16 +200,12 @@ class Writer:
 
 def _lock(descriptor: int, folder: Path) -> None:
     limit = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    while not locks.try_lock(descriptor):
+        if time.monotonic() > limit:
+            print(f"tracking: another process still writes {folder}; waiting for its end", file=sys.stderr)
+            locks.lock(descriptor)
             return
-        except BlockingIOError:
-            if time.monotonic() > limit:
-                break
-            time.sleep(0.01)
-    print(f"tracking: another process still writes {folder}; waiting for its end", file=sys.stderr)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+        time.sleep(0.01)
 
 
 @dataclass(frozen=True)
@@ -254,12 +249,7 @@ def size(folder: Path) -> int:
 
 def is_alive(folder: Path) -> bool:
     """Whether a process still writes this spool. Ask before reading: what a dead one left is then complete."""
-    with (folder / EVENTS).open("rb") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return locks.is_locked(folder / EVENTS)
 
 
 def claim(folder: Path, session: str) -> None:
@@ -284,15 +274,11 @@ def at_rest(folder: Path, expected_size: int, wait_seconds: float) -> Iterator[b
     """
     limit = time.monotonic() + wait_seconds
     with (folder / EVENTS).open("rb") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    yield False
-                    return
-                time.sleep(0.02)
+        while not locks.try_lock(stream, shared=True):
+            if time.monotonic() > limit:
+                yield False
+                return
+            time.sleep(0.02)
         yield size(folder) == expected_size
 
 
@@ -306,16 +292,3 @@ def spools(runs: Path, without: Collection[Path] = ()) -> list[Path]:
     if not runs.is_dir():
         return []
     return [folder for folder in runs.iterdir() if folder not in without and (folder / EVENTS).is_file()]
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """An advisory lock between processes, gone with its holder. Yields whether it was got; with `wait`, always."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-        else:
-            yield True

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import lineage, reuse
 from pipeline.errors import Mistake
+from pipeline.lineage import host, reuse
+from pipeline.lineage.redaction import redacted
 from pipeline.params import Params
-from pipeline.redaction import redacted
 from pipeline.tracking import spool
 from pipeline.tracking.delivery import is_sent, start_of
 from pipeline.tracking.destination import ENVIRONMENT, Destination, destination
@@ -132,7 +132,7 @@ class Store:
             if made_by is None or any(other is None or other.run_id != made_by.run_id for other in makers):
                 continue  # it may not be sent yet
             settled.append(seen)
-            if seen.is_first_look and made_by.tags.get("retrace.machine") == lineage.machine():
+            if seen.is_first_look and made_by.tags.get("retrace.machine") == host.machine():
                 continue  # what was there already when this folder was first looked at, and made here: no reuse
             tags = {f"{REUSED}.{seen.key}": seen.time}
             times = {*made_by.tags, *tags}

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
-from pipeline import check, cli, doctor, params, summary, ui
+from pipeline import cli, params
+from pipeline.commands import check, doctor, summary, ui
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params
-from pipeline.training_parameters import training_parameters
+from pipeline.training.parameters import training_parameters
 from tests.conftest import ROOT, make_clone
 
 
@@ -524,7 +525,8 @@ def test_the_ui_leaves_no_process_behind(tmp_path: Path) -> None:
 def in_mlflows_place(program: str) -> "subprocess.Popen[bytes]":
     """`retrace ui` with a small shell program as the server, and little patience."""
     serve = f"ui._serve(['sh', '-c', {program!r}], {{}})"
-    code = f"{AS_IN_A_TERMINAL}; import sys; from pipeline import ui; ui._PATIENCE_SECONDS = 0.5; sys.exit({serve})"
+    code = f"{AS_IN_A_TERMINAL}; import sys; from pipeline.commands import ui; ui._PATIENCE_SECONDS = 0.5"
+    code += f"; sys.exit({serve})"
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline import metrics, pictures, report
 from pipeline.pictures import Mistaken
 from pipeline.report import ClassCount, Content, LeftOut, Picture
-from pipeline.training_parameters import Searched
+from pipeline.training.parameters import Searched
 
 LEFT_OUT = [LeftOut(f"<u>{number}.jpg", "truncated") for number in range(15)]
 CLASSES = ("<script>alert(1)</script>", 'a" onerror="alert(2)', "plain", "line\nbreak\x1b")

@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 
 from pipeline import paths, search
 from pipeline.errors import ExitStatus, Mistake
-from pipeline.fit import TrainingData, fit
 from pipeline.params import read_mapping
 from pipeline.tracking import open_run
-from pipeline.trials import Outcome, new_study
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.trials import Outcome, new_study
 
 ROOT = Path(__file__).parents[2]
 SPACE = {

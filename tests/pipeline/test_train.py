@@ -17,7 +17,7 @@ from models.build import load_model
 from pipeline import paths, train
 from pipeline.data.store import write_split
 from pipeline.errors import Mistake
-from pipeline.fit import TrainingData, fit
+from pipeline.training.fit import TrainingData, fit
 from tests.pipeline.conftest import CLASSES, images_of
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ class Found(NamedTuple):
     problem: str | None = None  # why it cannot be read, where a stat shows that already
     group: str | None = None  # what must not be cut by a split: the patient, the scene, the video
     target: tuple[float, ...] | None = None  # what a regression predicts, in the order of Scan.targets
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the file's image
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom in pixels of the upright image
 
 
 class Scan(NamedTuple):
@@ -42,6 +42,15 @@ class Scan(NamedTuple):
     found: tuple[Found, ...]
     ignored: tuple[tuple[str, str], ...]  # path, why
     targets: tuple[str, ...] = ()  # the names of the target's numbers
+
+
+class Decoded(NamedTuple):
+    """One image, decoded and brought to the set's size."""
+
+    pixels: "NDArray[np.uint8]"  # size, size, channels
+    height: int  # of the image as the source has it, upright: what its box is measured in
+    width: int
+    is_plain_jpeg: bool = False  # whether the content is a JPEG file of exactly these pixels, to be stored as it is
 
 
 class Source(Protocol):
@@ -67,8 +76,8 @@ class Source(Protocol):
         """The path and content of each of `paths` once, in the order that is quickest here. Raises OSError."""
         ...
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
-        """From a content to pixels (size, size, channels). The function raises images.Unreadable."""
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
+        """What decodes a content to pixels (size, size, channels). The function raises images.Unreadable."""
         ...
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline import seeding
 from pipeline.data.images import fitted
 from pipeline.data.raw import exact
-from pipeline.data.raw.base import Found, Scan, Stamp
+from pipeline.data.raw.base import Decoded, Found, Scan, Stamp
 
 MOST_IMAGES = 1_000_000  # names have six digits
 _RENDERED = 64  # images at a time: what their pixels need stays in a processor's cache
@@ -89,8 +89,12 @@ class Made(ABC):
             for path, pixels in zip(some, self.render(np.array([_number(path) for path in some])), strict=True):
                 yield path, pixels.tobytes()
 
-    def decoder(self, size: int, channels: int) -> Callable[[bytes], NDArray[np.uint8]]:
-        return lambda content: fitted(np.frombuffer(content, dtype=np.uint8).reshape(self.shape), size, channels)
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
+        def decode(content: bytes) -> Decoded:
+            pixels = np.frombuffer(content, dtype=np.uint8).reshape(self.shape)
+            return Decoded(fitted(pixels, size, channels), *self.shape[:2])
+
+        return decode
 
     @cached_property
     def _stamp(self) -> bytes:

@@ -5,13 +5,8 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.data.raw.base import Found, Scan, Stamp
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from pipeline.data.raw.base import Decoded, Found, Scan, Stamp
 
 _SIDE = 8
 _LEVELS = 16  # pixels are 0..16
@@ -47,13 +42,14 @@ class Images:
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         return ((path, self.read(path)) for path in paths)
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         import numpy as np
 
         from pipeline.data.images import fitted
 
-        def decode(content: bytes) -> "NDArray[np.uint8]":
-            return fitted(np.frombuffer(content, dtype=np.uint8).reshape(_SIDE, _SIDE, 1), size, channels)
+        def decode(content: bytes) -> Decoded:
+            pixels = np.frombuffer(content, dtype=np.uint8).reshape(_SIDE, _SIDE, 1)
+            return Decoded(fitted(pixels, size, channels), _SIDE, _SIDE)
 
         return decode
 

@@ -5,15 +5,10 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Found, Scan, Stamp, digest_of
+from pipeline.data.raw.base import TEST, TRAIN, VALIDATION, Decoded, Found, Scan, Stamp, digest_of
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _SPLIT_FOLDERS = {"train": TRAIN, "val": VALIDATION, "valid": VALIDATION, "validation": VALIDATION, "test": TEST}
 _LAYOUT = "make one sub-folder a class, or train/ [val/] test/ each with one sub-folder a class"
@@ -93,7 +88,7 @@ class Images:
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         return ((path, self.read(path)) for path in paths)
 
-    def decoder(self, size: int, channels: int) -> "Callable[[bytes], NDArray[np.uint8]]":
+    def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
         from pipeline.data.images import decode
 
         return lambda content: decode(content, size, channels)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, params
+from pipeline import params
+from pipeline.lineage import hashes
 from pipeline.tracking import open_run, run, sync
 from tests.conftest import ROOT
 
@@ -65,7 +66,7 @@ def land(*stages: str) -> None:
     for stage in stages or STAGES:
         text += f"  {stage}:\n    outs:\n"
         for path in STAGES[stage][1]:
-            text += f"    - path: {path}\n      md5: {lineage.md5(Path(path))}\n"
+            text += f"    - path: {path}\n      md5: {hashes.md5(Path(path))}\n"
     Path("dvc.lock").write_text(text)
 
 

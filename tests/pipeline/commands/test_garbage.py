@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params, state
+from pipeline import params, paths, state
 from pipeline.commands.garbage import collect
 from pipeline.tracking import open_run, spool, sync
 from pipeline.tracking.delivery import is_sent
@@ -140,7 +140,7 @@ def test_a_state_whose_result_has_landed_and_one_that_is_spoilt_go(project, caps
     monkeypatch.setenv("DVC_STAGE", "train")
     key = make("train")  # what dvc.lock has
     assert states() == {key}
-    spoilt = state.states_folder() / "search" / ("0" * 32)
+    spoilt = paths.states() / "search" / ("0" * 32)
     spoilt.mkdir(parents=True)
     (spoilt / "state.json").write_text("{")
     collect(is_dry_run=False, everything=False)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import cli, lineage, params, reuse
+from pipeline import cli, params
 from pipeline.commands.history import history
 from pipeline.commands.log import log
 from pipeline.commands.text import opened
 from pipeline.errors import Mistake
+from pipeline.lineage import hashes, host, repository, reuse
 from pipeline.tracking import sync
 from pipeline.tracking.store import open_store
 from tests.conftest import ROOT
@@ -36,12 +37,12 @@ def test_every_output_has_the_run_that_made_it(project, capsys):
     rows = shown(capsys)
     assert [(row[0], row[1]) for row in rows] == [(stage, out) for stage, (_, outs) in STAGES.items() for out in outs]
     store = open_store(params.load())
-    commit = lineage.tree(project).commit[:8]
+    commit = repository.tree(project).commit[:8]
     for stage, path, digest, name, run_id, _, code, machine, status, reused in rows:
         run = store.run(run_id)
         assert (run.stage, run.name) == (stage, name)
-        assert run.tags[f"retrace.out.{path}"] == lineage.md5(Path(path))
-        assert lineage.md5(Path(path)).startswith(digest)
+        assert run.tags[f"retrace.out.{path}"] == hashes.md5(Path(path))
+        assert hashes.md5(Path(path)).startswith(digest)
         assert (code, machine, status, reused) == (commit, "this machine", "FINISHED", "-")
 
 
@@ -73,7 +74,7 @@ def test_an_output_that_is_not_there_is_known_by_dvc_lock(project, capsys):
 
 
 def test_another_machine_is_told(project, capsys, monkeypatch):
-    monkeypatch.setattr(lineage, "machine", lambda: "f" * 16)
+    monkeypatch.setattr(host, "machine", lambda: "f" * 16)
     log("train")
     assert shown(capsys)[0][7] == "another machine"
 
@@ -134,7 +135,7 @@ def test_what_comes_back_is_counted_once_each_time(project, restored, capsys):
             expected = {f"{stage} {runs[stage]}": str(times) for stage in ("train", "evaluate")}
             assert reused_by_stage(capsys) == expected
     store = open_store(params.load())
-    run = store.maker("artifacts/model", lineage.md5(Path("artifacts/model")))
+    run = store.maker("artifacts/model", hashes.md5(Path("artifacts/model")))
     assert run.tags["retrace.reused"] == "2"
     log("train")
     assert shown(capsys)[0][-1] == "2 times"
@@ -168,7 +169,7 @@ def test_a_fresh_folder_counts_what_another_machine_made_alone(project, capsys, 
     (project / ".retrace" / "reuse.json").unlink()
     assert reused_by_stage(capsys) == {}
     (project / ".retrace" / "reuse.json").unlink()
-    monkeypatch.setattr(lineage, "machine", lambda: "f" * 16)
+    monkeypatch.setattr(host, "machine", lambda: "f" * 16)
     counted = reused_by_stage(capsys)
     assert {name.split()[0] for name in counted} == set(STAGES)
     assert set(counted.values()) == {"1"}
@@ -199,7 +200,7 @@ def test_sync_brings_counts_too(project, restored):
     restored()
     assert cli.main(["sync"]) == 0
     assert reuse.waiting() == []
-    run = open_store(params.load()).maker("artifacts/model", lineage.md5(Path("artifacts/model")))
+    run = open_store(params.load()).maker("artifacts/model", hashes.md5(Path("artifacts/model")))
     assert run.reused == 1
 
 

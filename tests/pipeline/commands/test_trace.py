@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage, params
+from pipeline import params
 from pipeline.commands import chain
 from pipeline.commands.trace import trace
 from pipeline.errors import Mistake
+from pipeline.lineage import hashes, host, repository
 from pipeline.tracking import sync
 from pipeline.tracking.store import open_store
 from tests.pipeline.commands.conftest import land, make
@@ -22,7 +23,7 @@ def page(project: Path) -> str:
 
 
 def run_id_of(path: str) -> str:
-    return open_store(params.load()).maker(path, lineage.md5(Path(path))).run_id
+    return open_store(params.load()).maker(path, hashes.md5(Path(path))).run_id
 
 
 def test_a_metric_leads_to_the_raw_data(project, capsys):
@@ -39,8 +40,8 @@ def test_a_metric_leads_to_the_raw_data(project, capsys):
     assert "data.path  00000000  the hash of the listing of the raw files" in said
     assert "BROKEN" not in said
     for path in ("artifacts/model", "artifacts/search/best.yaml", "data/prepared", "data/test", "data/source.json"):
-        assert f"{path}  {lineage.md5(Path(path))[:8]}  = made by" in said
-    assert f"commit {lineage.tree(project).commit[:12]}, 1 files of code" in said
+        assert f"{path}  {hashes.md5(Path(path))[:8]}  = made by" in said
+    assert f"commit {repository.tree(project).commit[:12]}, 1 files of code" in said
 
 
 @pytest.mark.parametrize("what", ["artifacts/evaluation/made", "artifacts/evaluation", "run id", "name", "key"])
@@ -82,7 +83,7 @@ def test_a_broken_link_is_said_loudly(project, capsys):
     sync(params.load())
     assert trace("test/accuracy") == 1
     said = capsys.readouterr().out
-    digest = lineage.md5(Path("artifacts/search/best.yaml"))[:8]
+    digest = hashes.md5(Path("artifacts/search/best.yaml"))[:8]
     assert f"artifacts/search/best.yaml  {digest}  BROKEN" in said
     assert re.search(
         r"BROKEN  train-\w{8}: artifacts/search/best.yaml: no run has made this content .* search-\w{8}", said
@@ -158,7 +159,7 @@ def test_the_page_is_whole_and_fetches_nothing(project, capsys):
         assert 0 <= y < y + h <= height
     assert not re.search(r"https?://|<script|<link|@import|url\((?!#)", drawn)
     assert "prefers-color-scheme: dark" in drawn
-    assert lineage.md5(Path("data/prepared")) in drawn
+    assert hashes.md5(Path("data/prepared")) in drawn
 
 
 def test_names_cannot_break_the_page(project):
@@ -184,13 +185,13 @@ def test_what_a_run_records_arrives_in_mlflow(project, tmp_path):
         "dvc.yaml",
     } <= names
     made = json.loads((copy / "outputs.json").read_text())
-    assert made == {"artifacts/search": lineage.md5(Path("artifacts/search"))}
+    assert made == {"artifacts/search": hashes.md5(Path("artifacts/search"))}
     read = json.loads((copy / "dependencies.json").read_text())
-    assert read == {path: lineage.md5(Path(path)) for path in ("code.py", "data/prepared")}
+    assert read == {path: hashes.md5(Path(path)) for path in ("code.py", "data/prepared")}
     assert run.metrics["measured/duration_seconds"] > 0
     assert run.metrics["measured/peak_memory_bytes"] > 1 << 20
-    assert run.tags["retrace.machine"] == lineage.machine()
+    assert run.tags["retrace.machine"] == host.machine()
     assert store.artifact(run, "lineage/nothing", tmp_path) is None
     for trial in store.children(run):
         assert trial.metrics["measured/duration_seconds"] > 0
-        assert trial.tags["retrace.machine"] == lineage.machine()
+        assert trial.tags["retrace.machine"] == host.machine()

@@ -18,7 +18,9 @@ def test_equal_to_what_sklearn_gives() -> None:
     np.testing.assert_array_equal(ours, np.floor(images * 255 / 16 + 0.5))
     assert [found.label for found in scan.found] == labels.astype(str).tolist()
     assert scan.found[7].path == "digits/0007"
-    assert source.decoder(8, 1)(source.read("digits/0007")).shape == (8, 8, 1)
+    decoded = source.decoder(16, 1)(source.read("digits/0007"))
+    assert decoded.pixels.shape == (16, 16, 1)
+    assert decoded[1:] == (8, 8, False)
 
 
 def test_neither_stage_imports_what_is_slow() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data.images import MOST_PIXELS, Unreadable, decode, fitted
+from pipeline.data import images
+from pipeline.data.images import MOST_PIXELS, Unreadable, fitted
 
 RAMP = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 
@@ -17,6 +18,10 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def decode(content: bytes, size: int, channels: int) -> np.ndarray:
+    return images.decode(content, size, channels).pixels
 
 
 def photo(width: int = 48, height: int = 40) -> Image.Image:
@@ -171,3 +176,30 @@ def test_bombs_are_refused_by_their_header() -> None:
 
 def test_digits_can_be_brought_to_another_size_and_depth() -> None:
     assert fitted(RAMP[:, :, :1], 32, 3).shape == (32, 32, 3)
+
+
+def test_the_size_before_is_that_of_the_upright_image() -> None:
+    tagged = Image.Exif()
+    tagged[0x0112] = 6  # a quarter turn
+    for content in (encoded(photo(), "JPEG"), encoded(photo())):
+        assert images.decode(content, 8, 3)[1:] == (40, 48, False)
+    turned = images.decode(encoded(photo(), "JPEG", exif=tagged.tobytes()), 8, 3)
+    assert (turned.height, turned.width) == (48, 40)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_only_a_jpeg_of_the_very_pixels_is_to_be_stored_as_it_is(channels: int) -> None:
+    square = photo(40, 40) if channels == 3 else photo(40, 40).convert("L")
+    tagged = Image.Exif()
+    tagged[0x0112] = 3  # upside down
+
+    def plain(image: Image.Image, kind: str = "JPEG", **options: object) -> bool:
+        return images.decode(encoded(image, kind, **options), 40, channels).is_plain_jpeg
+
+    assert plain(square)
+    assert plain(square, exif=Image.Exif().tobytes())
+    assert not plain(square, "PNG")
+    assert not plain(square.resize((41, 40)))
+    assert not plain(square.convert("L" if channels == 3 else "RGB"))
+    assert not plain(square.convert("CMYK"))
+    assert not plain(square, exif=tagged.tobytes())

@@ -23,7 +23,10 @@ def run(run_id, stage, dependencies, outputs, commit=None):
 
 TRAIN = run(
     "t", "train",
-    {"data/prepared": DATA, "data/augmented": POLICY, "artifacts/search/best.yaml": BEST, "pipeline/fit.py": "1" * 32},
+    {
+        "data/prepared": DATA, "data/augmented": POLICY, "artifacts/search/best.yaml": BEST,
+        "pipeline/training/fit.py": "1" * 32,
+    },
     {"artifacts/model": FOLDER},
 )  # fmt: skip
 SEARCH = run(

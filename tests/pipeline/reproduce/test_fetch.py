@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import lineage
+from pipeline.lineage import hashes
 from pipeline.reproduce.fetch import Fetcher
 
 FILES = {"a.txt": "one", "sub/b.txt": "two"}
@@ -64,7 +64,7 @@ def is_fetched(project: Path, tmp_path: Path, digest: str) -> bool:
 
 @pytest.fixture
 def digest(pushed: Path) -> str:
-    return lineage.md5(pushed / "out")
+    return hashes.md5(pushed / "out")
 
 
 def test_from_the_cache(project, tmp_path, digest):
@@ -74,14 +74,14 @@ def test_from_the_cache(project, tmp_path, digest):
 
 
 def test_one_file_of_a_folder_by_its_own_hash(project, tmp_path, digest):
-    single = lineage.md5(project / "out/sub/b.txt")
+    single = hashes.md5(project / "out/sub/b.txt")
     assert Fetcher(project, tmp_path).fetch("out/sub/b.txt", single, tmp_path / "clone/out/sub/b.txt")
     assert (tmp_path / "clone/out/sub/b.txt").read_text() == "two"
 
 
 def test_a_damaged_object_is_not_believed(project, tmp_path, digest):
     remove_remote(project)
-    damaged = cache(project) / lineage.md5(project / "out/a.txt")[:2] / lineage.md5(project / "out/a.txt")[2:]
+    damaged = cache(project) / hashes.md5(project / "out/a.txt")[:2] / hashes.md5(project / "out/a.txt")[2:]
     shutil.rmtree(project / "out")
     damaged.chmod(0o644)
     damaged.write_text("tampered")
@@ -114,9 +114,9 @@ def test_gone_everywhere_says_so(project, tmp_path, digest):
 
 
 def test_a_listing_that_leads_elsewhere_is_not_followed(project, tmp_path):
-    text = json.dumps([{"md5": lineage.md5(project / "out/a.txt"), "relpath": "../../escaped"}])
+    text = json.dumps([{"md5": hashes.md5(project / "out/a.txt"), "relpath": "../../escaped"}])
     (tmp_path / "listing").write_text(text)
-    digest = lineage.md5(tmp_path / "listing")
+    digest = hashes.md5(tmp_path / "listing")
     (cache(project) / digest[:2]).mkdir(exist_ok=True)
     (cache(project) / digest[:2] / f"{digest[2:]}.dir").write_text(text)
     assert not Fetcher(project, tmp_path / "scratch").fetch("x", f"{digest}.dir", tmp_path / "clone/x")

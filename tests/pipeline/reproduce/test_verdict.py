@@ -43,8 +43,8 @@ def test_the_first_stage_and_output_that_differ_are_named():
 
 
 def test_an_input_that_changed_is_named_with_both_hashes():
-    found = judge([replace(OTHER, inputs={"pipeline/fit.py": ("1" * 32, None)})], None)
-    assert f"an input changed: pipeline/fit.py: {'1' * 32} when it was recorded, missing here" in found.lines
+    found = judge([replace(OTHER, inputs={"pipeline/training/fit.py": ("1" * 32, None)})], None)
+    assert f"an input changed: pipeline/training/fit.py: {'1' * 32} when it was recorded, missing here" in found.lines
     assert not any("no input changed" in line for line in found.lines)
 
 

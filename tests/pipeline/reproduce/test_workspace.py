@@ -185,6 +185,6 @@ def test_files_that_are_not_as_the_run_read_them_are_found(made, record):
     dependencies = {"code.py": "0" * 32, "gone.py": "1" * 32, "data/prepared": "2" * 32 + ".dir", "data.path": "3" * 64}
     altered = type(run)(run.run, run.folder, dependencies, {}, {}, ())
     assert workspace.not_as_recorded(altered, found, ("data/prepared",)) == {
-        "code.py": workspace.lineage.md5(found.clone / "code.py"),
+        "code.py": workspace.hashes.md5(found.clone / "code.py"),
         "gone.py": None,
     }

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from pipeline.errors import Mistake
-from pipeline.redaction import redacted
+from pipeline.lineage.redaction import redacted
 from pipeline.tracking import open_run, resolve_tracking, spool, sync
 from pipeline.tracking.delivery import SENT
 from pipeline.tracking.run import runs_folder

@@ -85,13 +85,6 @@ def test_a_record_outlives_a_kill_and_the_lock_does_not(tmp_path, environment):
     assert not spool.is_alive(tmp_path)
 
 
-def test_a_lock_is_held_by_one_at_a_time(tmp_path):
-    with spool.locked(tmp_path / "lock") as first, spool.locked(tmp_path / "lock", wait=False) as second:
-        assert (first, second) == (True, False)
-    with spool.locked(tmp_path / "lock", wait=False) as third:
-        assert third
-
-
 POINTS = st.lists(
     st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 5), st.floats(allow_nan=True), st.booleans()), max_size=12
 )

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline import paths
-from pipeline.callbacks import DivergedError, Epoch
-from pipeline.checkpoint import Checkpoints
-from pipeline.fit import TrainingData, fit
 from pipeline.params import Params
 from pipeline.tracking import Parent, Run
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.recorder import DivergedError, Epoch
 
 if TYPE_CHECKING:
     import optuna

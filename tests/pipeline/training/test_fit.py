@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.callbacks import DivergedError, Epoch
 from pipeline.data import loader
 from pipeline.data.augmentation import Policy
 from pipeline.errors import Mistake
-from pipeline.fit import TrainingData, fit, initialised_network
 from pipeline.params import Params
+from pipeline.training.fit import TrainingData, fit, initialised_network
+from pipeline.training.recorder import DivergedError, Epoch
 
 
 def weights(fitted) -> dict[str, torch.Tensor]:
@@ -294,7 +294,7 @@ def test_a_precision_that_is_not_there_is_refused_not_replaced(data, small_param
 THREADS = """
 import hashlib, sys
 from pipeline import params
-from pipeline.fit import TrainingData, fit
+from pipeline.training.fit import TrainingData, fit
 p = params.Params.model_validate_json(sys.stdin.read())
 state = fit(p, TrainingData.open()).network.state_dict()
 print(hashlib.sha256(b"".join(v.numpy().tobytes() for v in state.values())).hexdigest())

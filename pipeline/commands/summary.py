@@ -5,10 +5,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import paths, reuse
+from pipeline import paths
 from pipeline.errors import Mistake
-from pipeline.training_parameters import FILE as TRAINED
-from pipeline.training_parameters import read_training_parameters
+from pipeline.lineage import reuse
+from pipeline.training.parameters import FILE as TRAINED
+from pipeline.training.parameters import read_training_parameters
 
 _METRICS = paths.EVALUATION / "metrics.json"
 _REPORT = paths.EVALUATION / "report.html"

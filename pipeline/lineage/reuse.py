@@ -11,7 +11,6 @@ Where a folder is looked at for the first time (a fresh clone, or .retrace was d
 another machine made it. Temporary folders of DVC's experiments are not looked at.
 """
 
-import fcntl
 import hashlib
 import json
 import time
@@ -22,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import paths
+from pipeline import locks, paths
 
 _KEPT = 1000  # the most that wait to be brought to MLflow
 
@@ -47,9 +46,11 @@ def look() -> bool:
         digest = hashlib.sha256(paths.DVC_LOCK.read_bytes()).hexdigest()
         if _read().get("lock") == digest:
             return False
-        from pipeline import lineage  # and with it the parameter tree, which source does without where nothing changed
+        from pipeline.lineage import (
+            dvc_files,  # and with it the parameter tree, which source does without where nothing changed
+        )
 
-        now = lineage.outputs_in_lock()
+        now = dvc_files.outputs_in_lock()
         with _kept() as kept:
             is_first, kept["lock"] = "lock" not in kept, digest
             for stage, outputs in now.items():
@@ -115,9 +116,7 @@ def _read() -> dict[str, Any]:
 @contextmanager
 def _kept() -> Iterator[dict[str, Any]]:
     """The content, to be changed; one process at a time."""
-    _file().parent.mkdir(parents=True, exist_ok=True)
-    with _file().with_suffix(".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.locked(_file().with_suffix(".lock")):
         content = _read()
         yield content
         paths.write_atomically(_file(), json.dumps(content, indent=1).encode())

@@ -24,8 +24,6 @@ from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
 from pipeline import paths, seeding
-from pipeline.callbacks import Averaging, Epoch, Fitted, Progress, Recorder, Repeatable
-from pipeline.checkpoint import Checkpoints, Saver, Stopping
 from pipeline.data.augmentation import POLICY, Policy, load_statistics
 from pipeline.data.loader import Images
 from pipeline.data.store import Split, open_split, read_classes
@@ -33,6 +31,9 @@ from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking.logger import SpoolLogger
 from pipeline.tracking.run import Run
+from pipeline.training.callbacks import Averaging, Progress, Repeatable
+from pipeline.training.checkpoint import Checkpoints, Saver, Stopping
+from pipeline.training.recorder import Epoch, Fitted, Recorder
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,14 @@ def fit(
     if train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     averaging = Averaging(network, train.ema_decay) if train.ema_decay is not None else None
-    recorder = Recorder(network, run, params.tracking.log_every_steps, on_epoch, train.early_stopping_epochs, averaging)
+    recorder = Recorder(
+        network,
+        averaging.weights if averaging is not None else network.state_dict,
+        run,
+        params.tracking.log_every_steps,
+        on_epoch,
+        train.early_stopping_epochs,
+    )
     saver = None
     if checkpoints is not None:
         flush = run.flush if run is not None else lambda: None

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import params as params_module
-from pipeline import paths, trials
-from pipeline.checkpoint import Checkpoints
+from pipeline import paths
 from pipeline.params import Params
 from pipeline.state import Work
 from pipeline.tracking import Parent
-from pipeline.trials import Outcome, TrialOrder, asked_again, new_study, run_trial, tell
+from pipeline.training import trials
+from pipeline.training.checkpoint import Checkpoints
+from pipeline.training.trials import Outcome, TrialOrder, asked_again, new_study, run_trial, tell
 from tests.pipeline.conftest import SHIPPED
 
 

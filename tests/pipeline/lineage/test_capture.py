@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import capture, lineage, params, state
+from pipeline import params, state
+from pipeline.lineage import capture, hashes, host, repository
 from tests.conftest import ROOT
 
 DVC_YAML = """
@@ -54,7 +55,7 @@ def project(tmp_path, monkeypatch):
 
 def captured():
     chosen = params.load()
-    return capture.capture(state.work("make", chosen), chosen, lineage.tree(Path.cwd(), untracked=True))
+    return capture.capture(state.work("make", chosen), chosen, repository.tree(Path.cwd(), untracked=True))
 
 
 def untracked(found):
@@ -69,7 +70,7 @@ def test_a_clean_tree(project):
     }  # fmt: skip
     for name in ("params.yaml", "constraints.txt", "dvc.yaml", "dvc.lock"):
         assert found.files[name] == (project / name).read_bytes()
-    assert json.loads(found.files["dependencies.json"]) == {"code.py": lineage.md5(Path("code.py"))}
+    assert json.loads(found.files["dependencies.json"]) == {"code.py": hashes.md5(Path("code.py"))}
     assert json.loads(found.files["parameters.json"])["optimizer.lr"] == 0.1
     environment = json.loads(found.files["environment.json"])
     assert environment["seed"] == 0
@@ -79,7 +80,7 @@ def test_a_clean_tree(project):
     assert any(line.startswith("ruamel-yaml==") for line in packages)
     assert found.tags["retrace.diff"] == found.tags["retrace.untracked"] == "none"
     assert found.tags["retrace.fingerprint"] == state.work("make", params.load()).fingerprint
-    assert found.tags["retrace.machine"] == lineage.machine()
+    assert found.tags["retrace.machine"] == host.machine()
     assert not {"retrace.redacted", "retrace.left_out"} & set(found.tags)
 
 
@@ -139,7 +140,7 @@ def test_a_project_inside_a_repository(tmp_path, monkeypatch):
     (tmp_path / "neighbour.py").write_text("2")  # nothing of this project
     monkeypatch.chdir(folder)
     assert captured().tags["retrace.diff"] == "none"
-    assert lineage.tree(folder).tags["retrace.prefix"] == "deep/project/"
+    assert repository.tree(folder).tags["retrace.prefix"] == "deep/project/"
     (folder / "code.py").write_text("changed = 1\n")
     (folder / "new.py").write_text("new = 1\n")
     (folder / "api_token.py").write_text("t")
@@ -249,16 +250,16 @@ def test_without_git(project, monkeypatch):
 
 
 def test_the_machine_is_told_from_others_without_its_name():
-    assert len(lineage.machine()) == 16
-    assert lineage.machine() == lineage.machine()
+    assert len(host.machine()) == 16
+    assert host.machine() == host.machine()
     machine_id = Path("/etc/machine-id")
     if machine_id.is_file() and machine_id.read_text().strip():
-        assert lineage.machine() not in hashlib.sha256(machine_id.read_bytes().strip()).hexdigest()
+        assert host.machine() not in hashlib.sha256(machine_id.read_bytes().strip()).hexdigest()
 
 
 def test_peak_memory_is_that_of_this_process():
-    before = lineage.peak_memory_bytes()
+    before = host.peak_memory_bytes()
     block = bytearray(64 << 20)
     block[::4096] = b"x" * len(block[::4096])
-    assert lineage.peak_memory_bytes() >= before
-    assert lineage.peak_memory_bytes() > 64 << 20
+    assert host.peak_memory_bytes() >= before
+    assert host.peak_memory_bytes() > 64 << 20

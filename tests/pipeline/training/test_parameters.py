@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Mistake
-from pipeline.training_parameters import FILE, Searched, read_training_parameters, training_parameters
+from pipeline.training.parameters import FILE, Searched, read_training_parameters, training_parameters
 
 
 def test_comes_back_from_its_file(small_params, tmp_path, monkeypatch):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import workers
 from pipeline.errors import Mistake
-from pipeline.workers import WorkerLostError, Workers
+from pipeline.training import workers
+from pipeline.training.workers import WorkerLostError, Workers
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 # --- what they are told to do: functions that another process can import ----------------------------------------------
@@ -154,7 +154,8 @@ def interrupted_once_both_are_at_work(folder: Path) -> Callable[[object], None]:
 @pytest.mark.parametrize("work", [wait_to_be_ended, hear_nothing])
 def test_they_end_when_their_owner_is_killed(tmp_path: Path, work: Callable[[str], None]) -> None:
     code = (
-        f"from pipeline.workers import Workers; from tests.pipeline.test_workers import {work.__name__} as work\n"
+        "from pipeline.training.workers import Workers\n"
+        f"from tests.pipeline.training.test_workers import {work.__name__} as work\n"
         f"with Workers(work, 2) as pool: next(pool.run([{str(tmp_path)!r}]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

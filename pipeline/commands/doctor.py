@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import lineage, params, paths
+from pipeline import params, paths
 from pipeline.errors import ExitStatus, Mistake
+from pipeline.lineage import repository
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
 
@@ -197,7 +198,7 @@ def git() -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("wrong", "git", "not found", "install it: DVC's experiments and every run's commit need it")
         return
-    tags = lineage.git_tags(Path.cwd())
+    tags = repository.tags(Path.cwd())
     if not tags:
         yield Finding(
             "wrong", "git", "this folder is in no git repository with a commit",
@@ -230,7 +231,7 @@ def dvc() -> Iterator[Finding]:
     locked = Path("dvc.lock").is_file()
     text = f"{len(stages)} stages, cache in {cache}, {'has been run here' if locked else 'not run yet'}"
     yield Finding("ok", "dvc", text)
-    if locked and lineage.git(Path.cwd(), "check-ignore", "-q", "dvc.lock") is not None:
+    if locked and repository.answer(Path.cwd(), "check-ignore", "-q", "dvc.lock") is not None:
         yield Finding(
             "wrong", "dvc", "dvc.lock is ignored by git, which stops `dvc repro`", "remove it from .gitignore"
         )

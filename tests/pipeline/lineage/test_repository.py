@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from pipeline import lineage
+from pipeline.lineage import hashes, repository
 from pipeline.params import read_mapping
 
 DVC_YAML = """
@@ -32,31 +32,31 @@ def test_hashes_are_those_of_dvc_lock(tmp_path):
     stages = read_mapping(tmp_path / "dvc.lock")["stages"]
     seen = {entry["path"]: entry["md5"] for stage in stages.values() for entry in stage["deps"] + stage["outs"]}
     assert set(seen) == {"in", "out", "copy"}
-    assert {name: lineage.md5(tmp_path / name) for name in seen} == seen
+    assert {name: hashes.md5(tmp_path / name) for name in seen} == seen
 
 
 def test_a_missing_input_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
-        lineage.md5(tmp_path / "nothing")
+        hashes.md5(tmp_path / "nothing")
 
 
 def test_git_commit_and_changes(tmp_path):
-    assert lineage.git_tags(tmp_path) == {}
+    assert repository.tags(tmp_path) == {}
     run("git", "init", "-q", cwd=tmp_path)
-    assert lineage.git_tags(tmp_path) == {}  # no commit yet
+    assert repository.tags(tmp_path) == {}  # no commit yet
     (tmp_path / "code.py").write_text("1")
     (tmp_path / "dvc.lock").write_text("1")
     run("git", "add", ".", cwd=tmp_path)
     run("git", "-c", "user.name=n", "-c", "user.email=e@x", "commit", "-qm", "m", cwd=tmp_path)
     commit = run("git", "rev-parse", "HEAD", cwd=tmp_path)
     clean = {"mlflow.source.git.commit": commit, "retrace.commit": commit, "retrace.dirty": "false"}
-    assert lineage.git_tags(tmp_path) == clean
+    assert repository.tags(tmp_path) == clean
     (tmp_path / "dvc.lock").write_text("2")  # a result, no part of the code
-    assert lineage.git_tags(tmp_path) == clean
+    assert repository.tags(tmp_path) == clean
     (tmp_path / "code.py").write_text("2")
-    assert lineage.git_tags(tmp_path) == {**clean, "retrace.dirty": "true"}
+    assert repository.tags(tmp_path) == {**clean, "retrace.dirty": "true"}
 
 
 def test_no_git_program(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert lineage.git_tags(tmp_path) == {}
+    assert repository.tags(tmp_path) == {}

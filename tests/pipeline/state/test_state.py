@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import params, state
+from pipeline import params, paths, state
 from pipeline.errors import Mistake
 from pipeline.params import Params
-from pipeline.state import held, states_folder, sweep_landed, what_changed, work
+from pipeline.state import held, sweep_landed, what_changed, work
 from pipeline.tracking.run import _refuse_changes
 
 DVC_YAML = """
@@ -126,7 +126,7 @@ def test_a_result_that_has_landed_is_made_again(project: Path) -> None:
     again, resumed = hold()
     assert again != first
     assert not resumed
-    assert not (states_folder() / "train" / fingerprint() / "old").exists()
+    assert not (paths.states() / "train" / fingerprint() / "old").exists()
 
 
 @pytest.mark.parametrize("landed", [{"out": "2.dir"}, None], ids=["another result", "other values"])
@@ -177,7 +177,7 @@ with state.held(state.work("train", params.load())) as kept:
 
 
 def holder(seconds: float) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(seconds)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment,

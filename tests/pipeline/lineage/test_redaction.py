@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline import redaction
+from pipeline.lineage import redaction
 
 
 @pytest.mark.parametrize(

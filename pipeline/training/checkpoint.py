@@ -24,7 +24,8 @@ from lightning_fabric.plugins.io import CheckpointIO
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from pipeline import paths
-from pipeline.callbacks import Averaging, Recorder
+from pipeline.training.callbacks import Averaging
+from pipeline.training.recorder import Recorder
 
 KEPT = 2
 _FORMAT = "retrace checkpoint 1"

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import lineage, machine, paths, redaction
+from pipeline import machine, paths
 from pipeline.data.text import shown
+from pipeline.lineage import host, redaction, repository
 from pipeline.params import Params
 from pipeline.state import Work
 
@@ -49,7 +50,7 @@ class Captured:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-def capture(work: Work, params: Params, tree: lineage.Tree | None) -> Captured:
+def capture(work: Work, params: Params, tree: repository.Tree | None) -> Captured:
     """All that a run begins with. params: those in force. tree: what git says of the working directory."""
     environment = _environment(work, params)
     parameters = {name: _hidden(value) for name, value in params.flat().items()}
@@ -97,8 +98,8 @@ def _environment(work: Work, params: Params) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "machine_id": lineage.machine(),
-        "processor": lineage.processor(),
+        "machine_id": host.machine(),
+        "processor": host.processor(),
         "cores": machine.usable_cores(),
         "torch": said.get("torch"),  # null: the stage makes no numbers with it
         "threads": work.parameters.get("train.threads") if "torch" in said else None,
@@ -119,7 +120,7 @@ def _driver() -> str | None:
 
 
 def _packages() -> list[str]:
-    pairs = [name.rpartition("-") for name in lineage.distributions()]
+    pairs = [name.rpartition("-") for name in host.distributions()]
     return sorted({f"{re.sub('[-_.]+', '-', name).lower()}=={version}" for name, _, version in pairs})  # PEP 503
 
 
@@ -130,7 +131,7 @@ def _packages() -> list[str]:
 class _Code:
     """Gathers it, with what was left out and in what something was hidden."""
 
-    tree: lineage.Tree | None
+    tree: repository.Tree | None
     left_out: dict[str, str] = field(default_factory=dict)
     redacted: dict[str, str] = field(default_factory=dict)
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -169,7 +170,7 @@ class _Code:
             return "none"
         secret = {name: why for name in tree.changed if (why := _why_secret(Path(name), None))}
         self.left_out |= {shown(name): why for name, why in secret.items()}
-        content = lineage.difference(Path.cwd(), without=secret, limit=DIFF_BYTES)
+        content = repository.difference(Path.cwd(), without=secret, limit=DIFF_BYTES)
         if content is None:
             self.left_out[DIFF] = f"beyond {DIFF_BYTES >> 20} MiB, or git did not answer in time"
             return "left out"
@@ -179,7 +180,7 @@ class _Code:
         into.files[DIFF] = self.without_passwords(DIFF, content)
         return hashlib.sha256(into.files[DIFF]).hexdigest()
 
-    def _keep_untracked(self, tree: lineage.Tree, into: Captured) -> None:
+    def _keep_untracked(self, tree: repository.Tree, into: Captured) -> None:
         total = 0
         for name in sorted(tree.untracked):
             content, why = _read(Path(name)) if name.isprintable() else (None, "MLflow takes no such name")

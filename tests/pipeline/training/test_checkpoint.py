@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from models.classifier import Classifier
-from pipeline import checkpoint as module
-from pipeline.callbacks import Epoch
-from pipeline.checkpoint import Checkpoints, Stopping
-from pipeline.fit import TrainingData, fit
 from pipeline.state import Work
 from pipeline.tracking import spool
 from pipeline.tracking.run import Run
+from pipeline.training import checkpoint as module
+from pipeline.training.checkpoint import Checkpoints, Stopping
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.recorder import Epoch
 
 
 class Killed(BaseException):

@@ -1,0 +1,1 @@
+"""What a run was made from, and how often its result came back."""
