@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import params, paths
+from pipeline.data.augmentation import require_pixels
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
+from pipeline.data.store import require_classes
 from pipeline.errors import Mistake
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
@@ -95,8 +97,10 @@ class Images:
 
 
 def count_images(chosen: Params) -> Images:
-    """List the source's files without opening them. Raises Mistake where it cannot be a data set."""
+    """List the source's files without opening them. Raises Mistake where they cannot be learned from as it is set."""
+    require_pixels(chosen.augment, chosen.data.resolved_image_size)
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
+    require_classes(scan.classes)
     given = Counter(found.split for found in scan.found)
     return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes))
 

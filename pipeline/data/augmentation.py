@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline import seeding
 from pipeline.data.store import rows_a_block
+from pipeline.errors import Mistake
 from pipeline.params import Augment
+from pipeline.paths import PARAMS
 
 if TYPE_CHECKING:
     import torch
@@ -84,10 +86,18 @@ class Maps(NamedTuple):
         return Maps(geometry, self.colour.to(device), self.mixes_channels, boxes)
 
 
+def require_pixels(settings: Augment, image_size: int) -> None:
+    """Raise Mistake for what leaves nothing of an image of one pixel: a point of the plane."""
+    lost = [name for name in ("crop_padding", "cutout_size") if getattr(settings, name) > 0]
+    if image_size == 1 and lost:
+        raise Mistake(*(f"{PARAMS}: augment.{name}: would blank images of one pixel; set it to 0" for name in lost))
+
+
 class Policy:
     """One image set's augmentation and normalisation: draws the maps of any samples of any epoch."""
 
     def __init__(self, settings: Augment, statistics: Statistics, image_size: int, seed: int) -> None:
+        require_pixels(settings, image_size)
         self._settings = settings
         self._statistics = statistics
         self._size = image_size

@@ -14,7 +14,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from models.catalogue import LOSSES
 from pipeline.errors import Mistake
+from pipeline.paths import PARAMS
 
 IMAGES = "images.npy"
 LABELS = "labels.npy"
@@ -72,6 +74,15 @@ def read_classes(prepared: Path) -> tuple[str, ...]:
         raise Mistake(f"{file}: not found; `dvc repro prepare` makes it, `dvc checkout` restores it") from None
     except ValueError:
         raise Mistake(f"{file}: damaged; delete {prepared}, then `dvc checkout` or `dvc repro`") from None
+
+
+def require_classes(classes: Sequence[str]) -> None:
+    """Raise Mistake where a set has targets, which are numbers, and no classes."""
+    if not classes:
+        raise Mistake(
+            f"{PARAMS}: data.source: its images have numbers as targets and no classes, and training here needs classes"
+            f" (loss.name: {', '.join(LOSSES)}); choose a source with classes"
+        )
 
 
 def write_split(
