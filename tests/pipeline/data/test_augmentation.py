@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data.augmentation import Policy, Statistics, fit_statistics, load_statistics, render, save_statistics
+from pipeline.errors import Mistake
 from pipeline.params import Augment
 
 OFF = Augment(
@@ -86,6 +87,23 @@ def test_every_setting_does_something_and_differs_by_epoch_sample_and_seed(chang
     assert not np.array_equal(first, pixels(policy(augment, seed=1), 0, list(range(40))))
     same = np.repeat(IMAGES[:1], 40, axis=0)
     assert len(np.unique(pixels(policy(augment), 0, list(range(40)), same), axis=0)) > 1
+
+
+@pytest.mark.parametrize("name", ["crop_padding", "cutout_size"])
+def test_what_would_blank_a_point_of_the_plane_is_refused(name):
+    points = np.random.default_rng(0).integers(0, 256, (20, 1, 1, 2), dtype=np.uint8)
+    statistics = fit_statistics(points)
+    with pytest.raises(Mistake, match=rf"augment\.{name}: would blank images of one pixel; set it to 0"):
+        Policy(OFF.model_copy(update={name: 1}), statistics, 1, 0)
+    used = Policy(OFF.model_copy(update={"normalization": "channel"}), statistics, 1, 0)
+    seen = render(*_tensors(used.augmented(points, 0, np.arange(20)))).numpy()[:, :, 0, 0]
+    scaled = points.reshape(20, 2) / 255
+    np.testing.assert_allclose(seen, (scaled - scaled.mean(0)) / scaled.std(0), atol=1e-5)
+
+
+def _tensors(augmented):
+    batch, maps = augmented
+    return torch.from_numpy(batch), maps
 
 
 def test_everything_off_is_the_image():
