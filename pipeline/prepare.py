@@ -38,11 +38,13 @@ from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.pictures import contact_sheet, spread
+from pipeline.plane import are_points
 from pipeline.tracking import open_run
 
 _NAMED_BAD_FILES = 10
 _SHEET_CLASSES = 40
 _SHEET_IMAGES = 12
+_SHEET_POINTS = 500  # of the plane, where images are that
 
 
 def report(prepared: Prepared, checked: Checked, image_size: int, channels: int) -> dict[str, object]:
@@ -82,9 +84,10 @@ def sheet(images: NDArray[np.uint8], prepared: Prepared) -> bytes:
     """A PNG with some training images of each class; of many classes, some."""
     train = prepared.of(SPLITS[0])
     classes = prepared.listing.classes
+    most = _SHEET_POINTS if are_points(images) else _SHEET_IMAGES
     rows = []
     for label in spread(len(classes), _SHEET_CLASSES).tolist():
-        members = train[prepared.labels[train] == label][:_SHEET_IMAGES]
+        members = train[prepared.labels[train] == label][:most]
         rows.append((classes[label], np.asarray(images[prepared.rows[members]])))
     return contact_sheet(rows)
 
@@ -134,7 +137,9 @@ def _write_checks(folder: Path, images: NDArray[np.uint8], prepared: Prepared, c
         return np.asarray(images[prepared.rows[checked.order[list(chosen)]]])
 
     places = [f"{split}: {name}" for name, split in zip(names, splits, strict=True)]
-    (folder / "checks.png").write_bytes(page(checked.leaking, checked.leaks.total, checked.findings, places, pixels))
+    otherwise = checked.examined.in_general
+    drawn = page(checked.leaking, checked.leaks.total, checked.findings, places, pixels, otherwise)
+    (folder / "checks.png").write_bytes(drawn)
 
 
 def run(params: Params) -> None:
@@ -142,11 +147,7 @@ def run(params: Params) -> None:
     size, channels = params.data.resolved_image_size, params.data.resolved_channels
     if listing.source != params.data.source:
         raise Mistake(f"{paths.SOURCE}: lists {listing.source}, but data.source is {params.data.source}; `dvc repro`")
-    if not listing.classes:
-        raise Mistake(
-            f"data.source: {params.data.source}: its images have targets and no classes, and no model here learns"
-            " numbers; name a column of classes (data.table.label)"
-        )
+    store.require_classes(listing.classes)
     source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}", flush=True)
     with (
@@ -161,7 +162,8 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
-        checked = check(prepared, described(packed.images), packed.sizes, size)
+        pictures = params.data.settings.pictures
+        checked = check(prepared, described(packed.images) if pictures else None, packed.sizes, size)
         prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
         facts = report(prepared, checked, size, channels)
         _write(folder, test_folder, packed.images, prepared, facts)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import Mistake
+from pipeline.paths import PARAMS
 
 IMAGES = "images.npy"
 LABELS = "labels.npy"
@@ -72,6 +73,15 @@ def read_classes(prepared: Path) -> tuple[str, ...]:
         raise Mistake(f"{file}: not found; `dvc repro prepare` makes it, `dvc checkout` restores it") from None
     except ValueError:
         raise Mistake(f"{file}: damaged; delete {prepared}, then `dvc checkout` or `dvc repro`") from None
+
+
+def require_classes(classes: Sequence[str]) -> None:
+    """Raise Mistake where a set has targets, which are numbers, and no classes."""
+    if not classes:
+        raise Mistake(
+            f"{PARAMS}: data.source: its images have targets, which are numbers, and no classes, and no model here"
+            " learns numbers; choose a source with classes, or name a table's column of classes (data.table.label)"
+        )
 
 
 def write_split(

@@ -128,7 +128,7 @@ def test_check_accepts_what_is_shipped_and_estimates(clone: Callable[[], Path]) 
 
 def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> None:
     folder = clone()
-    changed(folder, ("seed: 0 ", "seed: -1 "), ("  lr: 0.1 ", "  lr: 0 "))
+    changed(folder, ("\nseed: 0 ", "\nseed: -1 "), ("  lr: 0.1 ", "  lr: 0 "))
     result = retrace(folder, "check")
     assert result.returncode == ExitStatus.MISTAKE
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["seed", "optimizer.lr"]
@@ -383,7 +383,7 @@ def test_doctor_says_that_runs_would_be_tagged_as_made_from_changed_code(
     monkeypatch.chdir(folder)
     (folder / "note.txt").write_text("not tracked: no part of the code")
     assert [mark for mark, _ in findings(doctor.git())] == ["ok"]
-    changed(folder, ("seed: 0 ", "seed: 1 "))
+    changed(folder, ("\nseed: 0 ", "\nseed: 1 "))
     assert [mark for mark, _ in findings(doctor.git())] == ["note"]
 
 
