@@ -258,14 +258,21 @@ def _picture(pixels: NDArray[np.uint8]) -> "Image.Image":
     from PIL import Image
 
     if are_points(pixels):
-        return plane([pixels[None]], _POINT_SIDE, hues=(_WRONG,))
+        return _alone(pixels, _POINT_SIDE)
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
+
+
+def _alone(point: NDArray[np.uint8], side: int) -> "Image.Image":
+    """The plane with one point (1, 1, 2) in it."""
+    return plane([point[None]], side, radius=side / 20, hues=(_WRONG,))
 
 
 def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> "Image.Image":
     """Enlarged so that every pixel is a square, or reduced smoothly."""
     from PIL import Image
 
+    if are_points(pixels):
+        return _alone(pixels, width)
     picture = _picture(pixels)
     enlarged = width >= picture.width
     return picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)
@@ -273,7 +280,7 @@ def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> "Image.Image
 
 def _within(pixels: NDArray[np.uint8], side: int) -> "Image.Image":
     """As large as fits into a square: by a whole factor, so that pixels stay pixels, or reduced."""
-    height, width = (_POINT_SIDE, _POINT_SIDE) if are_points(pixels) else pixels.shape[:2]
+    height, width = pixels.shape[:2]
     factor: float = side // max(height, width) or side / max(height, width)
     return _resized(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
 

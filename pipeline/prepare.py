@@ -52,6 +52,7 @@ def report(prepared: Prepared, checked: Checked, image_size: int, channels: int)
     classes = prepared.listing.classes
     counts = {split: prepared.counts(split) for split in SPLITS}
     dropped = np.flatnonzero(prepared.splits == DROPPED).tolist()
+    examined = checked.examined
     return {
         "images": {split: sum(counts[split]) for split in SPLITS},
         "files": {
@@ -64,7 +65,8 @@ def report(prepared: Prepared, checked: Checked, image_size: int, channels: int)
             "dropped": int((prepared.splits == DROPPED).sum()),
             "groups_cut": groups_cut(prepared),
         },
-        "checks": numbers(checked.examined, checked.findings, checked.leaks),
+        "checks": numbers(examined, checked.findings, checked.leaks),
+        **({"unchecked": examined.in_general} if examined.descriptors is None else {}),
         "classes": len(classes),
         "imbalance": round(max(counts[TRAIN]) / max(1, min(counts[TRAIN])), 3),
         "image_size": image_size,

@@ -12,7 +12,8 @@ from pipeline.data.augmentation import fit_statistics
 from pipeline.data.augmentation.examples import examples
 from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
-from pipeline.pictures import _LARGEST_TILE
+from pipeline.pictures import _LARGEST_TILE, _PLANE_TILE
+from pipeline.plane import HUES
 
 
 def opened(content: bytes) -> np.ndarray:
@@ -59,3 +60,27 @@ def test_a_class_that_is_not_there_stops_the_stage_before_it_writes(project, sma
     with pytest.raises(Mistake, match=r"augment\.per_class\.drak: no such class; did you mean 'dark'"):
         augment.run(params)
     assert {file.name: file.read_bytes() for file in paths.AUGMENTED.iterdir()} == before
+
+
+def points() -> Split:
+    images = np.random.default_rng(0).integers(64, 192, (30, 1, 1, 2), dtype=np.uint8)
+    return Split(images=images, labels=np.arange(30) % 2, folder=paths.PREPARED)
+
+
+def test_points_of_the_plane_are_previewed_as_planes_coloured_by_class(small_params):
+    split = points()
+    statistics = fit_statistics(split.images)
+    params = small_params(augment={"crop_padding": 0})
+    own = augment.Variants((params.augment,))
+    sheet = opened(augment.preview(split, statistics, params, own))
+    hues = [(sheet == hue).all(-1) for hue in HUES[:3]]
+    assert hues[0].any()
+    assert hues[1].any()
+    assert not hues[2].any()
+    noisy = small_params(augment={"crop_padding": 0, "noise": 0.1})
+    moved = opened(augment.preview(split, statistics, noisy, augment.Variants((noisy.augment,))))
+    assert moved.shape == sheet.shape
+    assert not np.array_equal(moved, sheet)
+    transforms = opened(augment.transforms_preview(split, statistics, params))
+    assert len(examples(1, 2)) == 3
+    assert transforms.shape[0] > 4 * _PLANE_TILE

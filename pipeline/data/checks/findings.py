@@ -38,7 +38,7 @@ KINDS = {
 }
 
 NOTHING = "Nothing found: no copies, no conflicts, no blank or odd images."
-NOT_LOOKED_FOR = "Images that are vectors of numbers, not pictures: no copies, blank or odd ones are looked for."
+NOT_LOOKED_FOR = "These images are vectors of numbers, not pictures: no copies, blank or odd ones are looked for."
 
 
 @dataclass(frozen=True)
