@@ -84,3 +84,4 @@ def test_points_of_the_plane_are_previewed_as_planes_coloured_by_class(small_par
     transforms = opened(augment.transforms_preview(split, statistics, params))
     assert len(examples(1, 2)) == 3
     assert transforms.shape[0] > 4 * _PLANE_TILE
+    assert (transforms[-_PLANE_TILE:, -_PLANE_TILE:] == HUES[1]).all(-1).any()  # also of the last and strongest

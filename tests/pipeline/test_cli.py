@@ -191,6 +191,16 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, shipped: Params, made: lis
         check.count_images(chosen)
 
 
+def test_what_cannot_be_learned_from_as_it_is_set_is_told_before_a_run(shipped: Params) -> None:
+    with pytest.raises(Mistake, match=r"data\.source: its images have targets.*no classes"):
+        check.count_images(shipped.overlaid({"data": {"source": "pose"}}))
+    points = shipped.overlaid({"data": {"source": "points"}})
+    with pytest.raises(Mistake, match=r"augment\.crop_padding: would blank images of one pixel; set it to 0"):
+        check.count_images(points)
+    found = check.count_images(points.overlaid({"augment": {"crop_padding": 0}}))
+    assert (found.total, found.classes) == (1500, 3)
+
+
 def make_files(folder: Path, made: list[str] | str | None) -> None:
     if made == "file":
         folder.touch()
