@@ -13,37 +13,44 @@ from pipeline.data.mixing import mixing
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.params import Augment, Params
 from pipeline.pictures import Cell, contact_sheet, grid_sheet, spread
+from pipeline.plane import are_points
 from pipeline.tracking import open_run
 
 PREVIEW_IMAGES = 12
+PREVIEW_POINTS = 300  # of the plane, where images are that
 PREVIEW_EPOCHS = 4
 TRANSFORMS_IMAGES = 4
 TRANSFORMS_EPOCHS = 6  # of which the most telling is shown
 
 
 def preview(split: Split, policy: Policy, params: Params) -> bytes:
-    """A PNG: some training images, and below each what the first epochs will make of it, or its first copies."""
-    samples, copies = spread(len(split), PREVIEW_IMAGES), params.augment.copies
+    """A PNG: some training images, and below each what the first epochs will make of it, or its first copies.
+
+    Points of the plane lie in one picture, and what becomes of them beside it.
+    """
+    copies = params.augment.copies
     mixer = mixing(params.augment, policy.seen, len(split), params.seed) if copies == 0 else None
-    rows = [("originals", np.asarray(split.images[samples]))]
-    rows += [
-        (f"{'copy' if copies else 'epoch'} {epoch + 1}", pictures(split.images, policy, epoch, samples, mixer))
-        for epoch in range(min(PREVIEW_EPOCHS, copies or PREVIEW_EPOCHS))
-    ]
-    return contact_sheet(rows)
+    names = [f"{'copy' if copies else 'epoch'} {number + 1}" for number in range(min(PREVIEW_EPOCHS, copies or 99))]
+    samples = spread(len(split), PREVIEW_POINTS if are_points(split.images) else PREVIEW_IMAGES)
+    shown = [np.asarray(split.images[samples])]
+    shown += [pictures(split.images, policy, epoch, samples, mixer) for epoch in range(len(names))]
+    if are_points(split.images):
+        cells = [Cell("", images, split.labels[samples]) for images in shown]
+        return grid_sheet(("originals", *names), [(f"{len(samples)} points", cells)])
+    return contact_sheet(list(zip(("originals", *names), shown, strict=True)))
 
 
 def transforms_preview(split: Split, statistics: Statistics, params: Params) -> bytes:
     """A PNG: what each transform alone makes of some training images, at low, middle and high strength."""
     side, channels = split.images.shape[2:]
-    samples = spread(len(split), TRANSFORMS_IMAGES)
-    originals = np.asarray(split.images[samples])
-    rows = [("as stored", [Cell("", originals)])]
+    samples = spread(len(split), PREVIEW_POINTS if are_points(split.images) else TRANSFORMS_IMAGES)
+    labels = split.labels[samples]
+    rows = [("as stored", [Cell("", np.asarray(split.images[samples]), labels)])]
     for name, strengths in {**examples(side, channels), **mixing_examples()}.items():
         cells = []
         for strength, changes in strengths:
             settings = params.augment.off().with_changes(changes)
-            cells.append(Cell(strength, _telling(split, statistics, settings, samples, params.seed)))
+            cells.append(Cell(strength, _telling(split, statistics, settings, samples, params.seed), labels))
         rows.append((name, cells))
     return grid_sheet(("low", "middle", "high"), rows)
 

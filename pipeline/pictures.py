@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.text import shown
+from pipeline.plane import AXES, HUES, PAPER, are_points, plane
 
 if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFont import FreeTypeFont
 
-_PAPER = (255, 255, 255)
 _INK = (40, 44, 52)
 OUTLINE = _WRONG = (201, 52, 43)
 _FAINT_INK = (106, 115, 128)
-_FRAME = (214, 218, 224)  # keeps white images apart from the paper
+_FRAME = AXES  # keeps white images apart from the paper
 _GAP = 4
 _MARGIN = 16
 _FONT_SIZE = 13
@@ -30,6 +30,9 @@ _LINE_HEIGHT = 20
 _CAPTION_WIDTH = 180  # of the column of captions, at most
 _TARGET_SIDE = 48  # small images are enlarged to about this
 _LARGEST_TILE = 64  # of a sheet with many in a row
+_PLANE_SIDE = 480  # of the plane in which points are shown together
+_PLANE_TILE = 180  # of each of several
+_POINT_SIDE = 64  # of the plane in which one is shown alone
 _LARGEST_SIDE = 160  # larger ones are reduced to this: a sheet of photographs must fit into memory, and into a report
 
 
@@ -42,12 +45,15 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
     """A PNG with one row (or more, when `columns` says where to break) a caption.
 
     rows: captions, each with its images (n, H, W, C) of uint8, C 1 or 3; n may be 0. Small images are enlarged by a
-    whole factor, every pixel a square; large ones are reduced.
+    whole factor, every pixel a square; large ones are reduced. Images with two channels are points of the plane, shown
+    together in one picture, a colour for each caption.
     """
     from PIL import Image, ImageDraw
 
     if not rows:
         raise ValueError("a contact sheet needs at least one row")
+    if are_points(rows[0][1]):
+        return _scatter(rows)
     font = _font()
     height, width = rows[0][1].shape[1:3]
     factor = max(1.0, _TARGET_SIDE // max(height, width)) * min(1.0, _LARGEST_SIDE / max(height, width))
@@ -62,7 +68,7 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
     sheet = Image.new(
         "RGB",
         (left + columns * cell_width - _GAP + _MARGIN, 2 * _MARGIN + sum(heights) + 2 * _GAP * (len(rows) - 1)),
-        _PAPER,
+        PAPER,
     )
     draw = ImageDraw.Draw(sheet)
     top = _MARGIN
@@ -78,12 +84,39 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
     return _png(sheet)
 
 
+def _scatter(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> bytes:
+    """The plane with the points (n, 1, 1, 2) of all rows, each in a colour of its own; the captions beside it."""
+    from PIL import Image, ImageDraw
+
+    font = _font()
+    captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
+    width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
+    height = max(_PLANE_SIDE, len(rows) * _LINE_HEIGHT)
+    sheet = Image.new("RGB", (_PLANE_SIDE + width + 3 * _MARGIN + 16, height + 2 * _MARGIN), PAPER)
+    sheet.paste(plane([images for _, images in rows], _PLANE_SIDE), (_MARGIN, _MARGIN))
+    draw = ImageDraw.Draw(sheet)
+    for row, caption in enumerate(captions):
+        x, y = _PLANE_SIDE + 2 * _MARGIN, _MARGIN + row * _LINE_HEIGHT + _LINE_HEIGHT // 2
+        draw.ellipse((x, y - 4, x + 8, y + 4), fill=HUES[row % len(HUES)])
+        draw.text((x + 16, y), caption, fill=_INK, font=font, anchor="lm")
+    return _png(sheet)
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """Images (n, H, W, C) of uint8, side by side, and what stands below them."""
+    """Images (n, H, W, C) of uint8, side by side, and what stands below them. Of points of the plane, one picture."""
 
     caption: str
     images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None  # n: the colours of points; None: one for all
+
+    def tiles(self, side: int) -> "list[Image.Image]":
+        """The pictures, of `side` pixels a side."""
+        if not are_points(self.images):
+            return [_resized(pixels, side, side) for pixels in self.images]
+        labels = np.zeros(len(self.images), dtype=np.int64) if self.labels is None else self.labels
+        groups = [self.images[labels == label] for label in range(int(labels.max(initial=0)) + 1)]
+        return [plane(groups, side, radius=1.5)]
 
 
 def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> bytes:
@@ -94,15 +127,17 @@ def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]
     first = rows[0][1][0].images
     side = max(first.shape[1:3])
     side = side * (_TARGET_SIDE // side) if side <= _TARGET_SIDE else min(side, _LARGEST_TILE)
+    if are_points(first):
+        side = _PLANE_TILE
     tile, line = side + _GAP, _SMALL_FONT_SIZE + 5
-    across = max(len(cell.images) for _, cells in rows for cell in cells)
+    across = 1 if are_points(first) else max(len(cell.images) for _, cells in rows for cell in cells)
     width, height = across * tile - _GAP, side + line  # of a cell
     left = _MARGIN + max(int(np.ceil(font.getlength(caption))) for caption, _ in rows) + 2 * _GAP + 6
     top = _MARGIN + _LINE_HEIGHT
     sheet = Image.new(
         "RGB",
         (left + len(headings) * (width + _MARGIN), top + len(rows) * (height + 2 * _GAP) + _MARGIN - 2 * _GAP),
-        _PAPER,
+        PAPER,
     )
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
@@ -114,10 +149,10 @@ def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]
         for column, cell in enumerate(cells):
             x = left + column * (width + _MARGIN)
             draw.text((x + width / 2, y + side + line / 2), cell.caption, fill=_FAINT_INK, font=small, anchor="mm")
-            for place, pixels in enumerate(cell.images):
+            for place, picture in enumerate(cell.tiles(side)):
                 at = x + place * tile
                 draw.rectangle((at - 1, y - 1, at + side, y + side), outline=_FRAME)
-                sheet.paste(_resized(pixels, side, side), (at, y))
+                sheet.paste(picture, (at, y))
     return _png(sheet)
 
 
@@ -146,7 +181,7 @@ def mistakes(wrong: Sequence[Mistaken], names: Sequence[str], *, columns: int = 
     font = _font(12)
     width = max(gap + columns * (side + gap), 300)
     height = gap + rows * (side + 2 * line + gap + 4) if wrong else 60
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     if not wrong:
         draw.text((gap, 20), "No image was classified wrongly.", fill=_INK, font=font)
@@ -182,7 +217,7 @@ def exhibition(sections: Sequence[tuple[str, Sequence[Exhibit]]], *, columns: in
     rows = [-(-len(exhibits) // columns) for _, exhibits in sections]
     tall = [side + line * max((len(one.lines) for one in exhibits), default=0) + gap for _, exhibits in sections]
     heights = [_LINE_HEIGHT + gap + count * height for count, height in zip(rows, tall, strict=True)]
-    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + sum(heights)), _PAPER)
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + sum(heights)), PAPER)
     draw = ImageDraw.Draw(sheet)
     top = gap
     for (title, exhibits), height, whole in zip(sections, tall, heights, strict=True):
@@ -219,16 +254,25 @@ def percent(share: float) -> str:
 
 
 def _picture(pixels: NDArray[np.uint8]) -> "Image.Image":
-    """(H, W, C) uint8, C 1 or 3."""
+    """(H, W, C) uint8, C 1 or 3; of C 2, a point of the plane, the plane with the point in it."""
     from PIL import Image
 
+    if are_points(pixels):
+        return _alone(pixels, _POINT_SIDE)
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else np.ascontiguousarray(pixels))
+
+
+def _alone(point: NDArray[np.uint8], side: int) -> "Image.Image":
+    """The plane with one point (1, 1, 2) in it."""
+    return plane([point[None]], side, radius=side / 20, hues=(_WRONG,))
 
 
 def _resized(pixels: NDArray[np.uint8], width: int, height: int) -> "Image.Image":
     """Enlarged so that every pixel is a square, or reduced smoothly."""
     from PIL import Image
 
+    if are_points(pixels):
+        return _alone(pixels, width)
     picture = _picture(pixels)
     enlarged = width >= picture.width
     return picture.resize((width, height), Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS)

@@ -78,7 +78,9 @@ def _write_checks(folder: Path, images: store.Rows, prepared: Prepared, checked:
         return np.asarray(images[prepared.rows[checked.order[list(chosen)]]])
 
     places = [f"{split}: {name}" for name, split in zip(names, splits, strict=True)]
-    (folder / "checks.png").write_bytes(page(checked.leaking, checked.leaks.total, checked.findings, places, pixels))
+    otherwise = checked.examined.in_general
+    drawn = page(checked.leaking, checked.leaks.total, checked.findings, places, pixels, otherwise)
+    (folder / "checks.png").write_bytes(drawn)
 
 
 def run(params: Params) -> None:
@@ -103,7 +105,8 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
-        checked = check(prepared, packed.descriptors, packed.sizes, size)
+        descriptors = packed.descriptors if params.data.settings.pictures else None
+        checked = check(prepared, descriptors, packed.sizes, size)
         prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
         facts = report(prepared, checked, size, channels)
         _write(folder, test_folder, packed, prepared, facts)

@@ -33,6 +33,7 @@ FLOORS: dict[str, int] = {
     "pipeline.state": 1,
     "pipeline.data": 1,
     "pipeline.pictures": 1,
+    "pipeline.plane": 1,
     "pipeline.metrics": 1,
     "pipeline.figures": 1,
     "pipeline.report": 1,

@@ -11,6 +11,7 @@ from pipeline import params, paths
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
+from pipeline.data.store import require_classes
 from pipeline.errors import Mistake
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
@@ -98,9 +99,12 @@ class Images:
 def count_images(chosen: Params) -> Images:
     """List the source's files without opening them.
 
-    Raises Mistake where it cannot be a data set, or lacks a class that augment.per_class names.
+    Raises Mistake where it cannot be a data set, has no classes, or lacks one that augment.per_class names; and where
+    augment does not fit the images' size.
     """
+    chosen.augment.seen(chosen.data.resolved_image_size)
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
+    require_classes(scan.classes)
     if wrong := unknown_classes(chosen.augment, scan.classes):
         raise Mistake(*wrong)
     given = Counter(found.split for found in scan.found)

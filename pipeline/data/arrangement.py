@@ -99,13 +99,19 @@ class Checked:
     leaking: tuple[Finding, ...]  # some of the pairs across splits, those of test images first
 
 
-def check(prepared: Prepared, descriptors: NDArray[np.uint8], sizes: NDArray[np.int32], image_size: int) -> Checked:
-    """Look for copies, conflicts and odd images; descriptors and sizes have one row an image of the listing."""
+def check(
+    prepared: Prepared, descriptors: NDArray[np.uint8] | None, sizes: NDArray[np.int32], image_size: int
+) -> Checked:
+    """Look for copies, conflicts and odd images; descriptors and sizes have one row an image of the listing.
+
+    descriptors None: the images are vectors of numbers, in which nothing is looked for.
+    """
     images = prepared.images
     order = np.array(sorted(range(len(images.names)), key=lambda index: images.names[index]), dtype=np.int64)
     listed = prepared.rows[order]
     ordered = images.of(order.tolist())
-    examined = examine(ordered.hashes, ordered.labels, descriptors[listed], sizes[listed], image_size)
+    described = None if descriptors is None else descriptors[listed]
+    examined = examine(ordered.hashes, ordered.labels, described, sizes[listed], image_size)
     splits = prepared.splits[order]
     leaks = find_leaks(splits, examined.contents, examined.pairs)
     kinds = (leaks.tested_exact, leaks.tested_near, leaks.chosen_exact, leaks.chosen_near)

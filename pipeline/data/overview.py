@@ -13,9 +13,11 @@ from pipeline.data.packing.decoding import Packed
 from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
 from pipeline.data.text import shown
 from pipeline.pictures import OUTLINE, contact_sheet, spread
+from pipeline.plane import are_points
 
 _SHEET_CLASSES = 40
 _SHEET_IMAGES = 12
+_SHEET_POINTS = 500  # of the plane, where images are that
 _LINES_A_SIDE = 64  # how thick a box's edge is drawn: the images' side over this
 
 
@@ -24,6 +26,7 @@ def report(prepared: Prepared, checked: Checked, image_size: int, channels: int)
     classes = prepared.listing.classes
     counts = {split: prepared.counts(split) for split in SPLITS}
     dropped = np.flatnonzero(prepared.splits == DROPPED).tolist()
+    examined = checked.examined
     return {
         "images": {split: sum(counts[split]) for split in SPLITS},
         "files": {
@@ -36,7 +39,8 @@ def report(prepared: Prepared, checked: Checked, image_size: int, channels: int)
             "dropped": int((prepared.splits == DROPPED).sum()),
             "groups_cut": groups_cut(prepared),
         },
-        "checks": numbers(checked.examined, checked.findings, checked.leaks),
+        "checks": numbers(examined, checked.findings, checked.leaks),
+        **({"unchecked": examined.in_general} if examined.descriptors is None else {}),
         "classes": len(classes),
         "imbalance": round(max(counts[TRAIN]) / max(1, min(counts[TRAIN])), 3),
         "image_size": image_size,
@@ -59,10 +63,11 @@ def sheet(packed: Packed, prepared: Prepared) -> bytes:
     Of a set without classes, for each target some images from the lowest to the highest.
     """
     train = prepared.of(TRAIN)
+    most = _SHEET_POINTS if are_points(packed.images) else _SHEET_IMAGES
     rows: list[tuple[str, NDArray[np.int64]]] = []
     if classes := prepared.listing.classes:
         for label in spread(len(classes), _SHEET_CLASSES).tolist():
-            rows.append((classes[label], train[prepared.labels[train] == label][:_SHEET_IMAGES]))
+            rows.append((classes[label], train[prepared.labels[train] == label][:most]))
     else:
         for name, values in zip(prepared.listing.targets, _targets(prepared, train).T, strict=True):
             ascending = np.argsort(values, kind="stable")[spread(len(values), _SHEET_IMAGES)]

@@ -17,6 +17,11 @@ WHOLE_SET = (
     "normalization", "crop_size", "erasing_fill", "automatic", "automatic_operations", *MIXING,
     "per_class", "per_image", "copies",
 )  # fmt: skip
+# What moves a pixel out of its place, or covers it: of an image of one pixel nothing would be left.
+COVERING = (
+    "crop_padding", "resized_crop", "translation", "perspective", "elastic", "distractors", "border", "cutout_size",
+    "erasing",
+)  # fmt: skip
 DETAILS = ("resized_crop_aspect", "distractor_size", "automatic_magnitude")  # of another key's transform
 
 
@@ -104,13 +109,30 @@ class Augment(Section):
             yield (), "makes both horizontal_flip and alternating_flip true; set one of the two to false"
 
     def seen(self, image_size: int) -> int:
-        """The side of what the network sees of stored images of that side. Raises Mistake where they are smaller."""
+        """The side of what the network sees of stored images of that side.
+
+        Raises Mistake where they are smaller, and where they are of one pixel, such as points of the plane, of which a
+        transform would leave nothing.
+        """
+        if image_size == 1 and (lost := list(self._covering())):
+            raise Mistake(
+                *(f"params.yaml: augment.{key}: would blank images of one pixel; set it to {off}" for key, off in lost)
+            )
         if self.crop_size is not None and self.crop_size > image_size:
             raise Mistake(
                 f"params.yaml: augment.crop_size: {self.crop_size} is more than the images' {image_size} pixels;"
                 " lower it, or raise data.image_size"
             )
         return self.crop_size or image_size
+
+    def _covering(self) -> Iterator[tuple[str, str]]:
+        """Where what leaves nothing of one pixel is on, also for a class or an image; and its value for off."""
+        yield from ((key, "0") for key in COVERING if getattr(self, key) > 0)
+        if self.automatic != "none":
+            yield "automatic", "none"
+        for section in ("per_class", "per_image"):
+            for name, changes in getattr(self, section).items():
+                yield from ((f"{section}.{name}.{key}", "0") for key in COVERING if changes.get(key, 0) > 0)
 
     def off(self) -> "Augment":
         """These settings with every transform off, and nothing of a class's or an image's own."""

@@ -88,6 +88,12 @@ class _Data(Switch):
         if source is not None and values.get(source) is not None:
             settings = sources.SOURCES[source].model_validate(values[source])
             yield from ((f"{source}.{key}", text) for key, text in settings.disagreements())
+            for key, own in (("image_size", settings.image_size), ("channels", settings.channels)):
+                if not settings.pictures and values.get(key) not in (None, own):
+                    yield (
+                        key,
+                        f"the pixels of `source: {source}` are numbers that no conversion may change; set it to null",
+                    )
         if {"validation_fraction", "test_fraction"} <= set(values):
             total = values["validation_fraction"] + values["test_fraction"]
             if total >= 1:

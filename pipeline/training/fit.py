@@ -27,7 +27,7 @@ from pipeline import paths, seeding
 from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
 from pipeline.data.mixing import mixing
-from pipeline.data.store import Split, open_split, read_classes
+from pipeline.data.store import Split, open_split, read_classes, require_classes
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking.logger import SpoolLogger
@@ -48,10 +48,13 @@ class TrainingData:
 
     @classmethod
     def open(cls) -> "TrainingData":
+        """What the stages prepare and augment left. Raises Mistake where it is missing, or has no classes."""
+        classes = read_classes(paths.PREPARED)
+        require_classes(classes)
         return cls(
             train=open_split(paths.PREPARED / "train"),
             validation=open_split(paths.PREPARED / "validation"),
-            classes=read_classes(paths.PREPARED),
+            classes=classes,
             statistics=paths.AUGMENTED / POLICY,
         )
 

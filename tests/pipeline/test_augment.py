@@ -13,7 +13,8 @@ from pipeline.data.augmentation.examples import examples, mixing_examples
 from pipeline.data.copies import pictures
 from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
-from pipeline.pictures import _LARGEST_TILE, contact_sheet, spread
+from pipeline.pictures import _LARGEST_TILE, _PLANE_TILE, contact_sheet, spread
+from pipeline.plane import HUES
 from pipeline.training.fit import TrainingData
 from tests.pipeline.test_train import OFFLINE, records
 
@@ -118,3 +119,31 @@ def test_the_sheet_mixes_more_at_a_higher_strength(small_params, key):
         change.append(np.abs(shown.astype(int) - split.images[samples]).mean())
     assert change == sorted(change)
     assert 0 < change[0] < 0.7 * change[-1]
+
+
+def points() -> Split:
+    images = np.random.default_rng(0).integers(64, 192, (30, 1, 1, 2), dtype=np.uint8)
+    return Split(images=images, labels=np.arange(30) % 2, folder=paths.PREPARED)
+
+
+def test_points_of_the_plane_are_previewed_as_planes_coloured_by_class(small_params):
+    split = points()
+    statistics = fit_statistics(split.images)
+    params = small_params(augment={"crop_padding": 0})
+
+    def preview(params) -> np.ndarray:
+        return opened(augment.preview(split, Policy(params.augment, statistics, 1, params.seed), params))
+
+    sheet = preview(params)
+    hues = [(sheet == hue).all(-1) for hue in HUES[:3]]
+    assert hues[0].any()
+    assert hues[1].any()
+    assert not hues[2].any()
+    noisy = small_params(augment={"crop_padding": 0, "noise": 0.1})
+    moved = preview(noisy)
+    assert moved.shape == sheet.shape
+    assert not np.array_equal(moved, sheet)
+    transforms = opened(augment.transforms_preview(split, statistics, params))
+    assert len(examples(1, 2)) == 3
+    assert transforms.shape[0] > 4 * _PLANE_TILE
+    assert (transforms[-_PLANE_TILE:, -_PLANE_TILE:] == HUES[1]).all(-1).any()  # also of the last and strongest

@@ -128,7 +128,7 @@ def test_check_accepts_what_is_shipped_and_estimates(clone: Callable[[], Path]) 
 
 def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> None:
     folder = clone()
-    changed(folder, ("seed: 0 ", "seed: -1 "), ("  lr: 0.1 ", "  lr: 0 "))
+    changed(folder, ("\nseed: 0 ", "\nseed: -1 "), ("  lr: 0.1 ", "  lr: 0 "))
     result = retrace(folder, "check")
     assert result.returncode == ExitStatus.MISTAKE
     assert [line.split(": ")[1] for line in result.stderr.splitlines()] == ["seed", "optimizer.lr"]
@@ -189,6 +189,16 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, shipped: Params, made: lis
     chosen = shipped.overlaid({"data": {"source": "folder", "path": str(folder)}})
     with pytest.raises(Mistake, match=r"^data\.path: .*pictures"):
         check.count_images(chosen)
+
+
+def test_what_cannot_be_learned_from_as_it_is_set_is_told_before_a_run(shipped: Params) -> None:
+    with pytest.raises(Mistake, match=r"data\.source: its images have targets.*no classes"):
+        check.count_images(shipped.overlaid({"data": {"source": "pose"}}))
+    points = shipped.overlaid({"data": {"source": "points"}})
+    with pytest.raises(Mistake, match=r"augment\.crop_padding: would blank images of one pixel; set it to 0"):
+        check.count_images(points)
+    found = check.count_images(points.overlaid({"augment": {"crop_padding": 0}}))
+    assert (found.total, found.classes) == (1500, 3)
 
 
 def make_files(folder: Path, made: list[str] | str | None) -> None:
@@ -384,7 +394,7 @@ def test_doctor_says_that_runs_would_be_tagged_as_made_from_changed_code(
     monkeypatch.chdir(folder)
     (folder / "note.txt").write_text("not tracked: no part of the code")
     assert [mark for mark, _ in findings(doctor.git())] == ["ok"]
-    changed(folder, ("seed: 0 ", "seed: 1 "))
+    changed(folder, ("\nseed: 0 ", "\nseed: 1 "))
     assert [mark for mark, _ in findings(doctor.git())] == ["note"]
 
 

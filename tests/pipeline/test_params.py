@@ -96,6 +96,22 @@ def test_the_shipped_file_is_valid_and_keeps_its_values() -> None:
     assert (loaded.data.resolved_image_size, loaded.data.resolved_channels) == (8, 1)
 
 
+@pytest.mark.parametrize(
+    ("source", "own"),
+    [
+        ({"source": "points"}, (1, 2)),
+        ({"source": "hard_cases"}, (1, 2)),
+        ({"source": "hard_cases", "hard_cases": TREE["data"]["hard_cases"] | {"dimensions": 64}}, (8, 1)),
+        ({"source": "shapes", "shapes": TREE["data"]["shapes"] | {"side": 48}}, (48, 3)),
+        ({"source": "shapes", "image_size": 16, "channels": 1}, (16, 1)),
+        ({"source": "pose"}, (32, 3)),
+    ],
+)
+def test_what_null_stands_for_depends_on_the_source(load: Any, source: Tree, own: tuple[int, int]) -> None:
+    data = load(change(data=source)).data
+    assert (data.resolved_image_size, data.resolved_channels) == own
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda file: file.name)
 def test_recipes_are_valid(recipe: Path) -> None:
     assert params.load(recipe).data.source == "folder"
@@ -274,7 +290,7 @@ def test_a_key_said_twice_is_told_with_both_lines(load: Any, path: tuple[str, ..
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) -> None:
     text = (
-        SHIPPED.replace("seed: 0 ", "seed: -1 ")
+        SHIPPED.replace("\nseed: 0 ", "\nseed: -1 ")
         .replace("source: digits ", "source: folders ")
         .replace("name: sgd ", "name: adam ")
         .replace("  lr: 0.1 ", "  lr: fast ")
@@ -407,6 +423,22 @@ def tabled(**settings: Any) -> str:
             change(search={"workers": 3, "round": 2}),
             "search.workers: 3 is more than search.round, which is 2: only trials proposed together train side by side;"
             " raise search.round",
+        ),
+        (
+            change(data={"source": "hard_cases", "hard_cases": TREE["data"]["hard_cases"] | {"dimensions": 10}}),
+            "data.hard_cases.dimensions: 10 pixels are no square; set it to 2, 9 or 16",
+        ),
+        (
+            change(data={"source": "points", "points": TREE["data"]["points"] | {"figure": "xor"}}),
+            "data.points.classes: xor has two classes, not 3; set it to 2, or use another figure",
+        ),
+        (
+            change(data={"source": "points", "channels": 3}),
+            "data.channels: the pixels of `source: points` are numbers that no conversion may change; set it to null",
+        ),
+        (
+            change(data={"source": "hard_cases", "image_size": 32}),
+            "data.image_size: the pixels of `source: hard_cases` are numbers that no conversion may change",
         ),
         (
             change(model={"convnet": None}),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pipeline import pictures
 from pipeline.pictures import Cell, Mistaken, contact_sheet, grid_sheet
+from pipeline.plane import AXES, HUES, are_points
 
 DIGITS = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
 
@@ -74,6 +75,59 @@ def test_a_grid_has_its_cells_under_their_headings() -> None:
 
 def same(sheet: NDArray[np.uint8], y: int, x: int, tile: NDArray[np.uint8]) -> bool:
     return np.array_equal(sheet[y : y + len(tile), x : x + len(tile)], tile)
+
+
+# --- points of the plane ----------------------------------------------------------------------------------------------
+
+
+def points(*places: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.array(places, np.uint8).reshape(-1, 1, 1, 2)
+
+
+def where(sheet: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, float]:
+    """The middle of a colour, as shares of the 480 pixels of the plane from its left and from below."""
+    rows, columns = (sheet[16:496, 16:496] == colour).all(-1).nonzero()
+    return float(columns.mean()) / 480, 1 - float(rows.mean()) / 480
+
+
+def test_points_lie_where_their_numbers_say_in_the_colour_of_their_caption() -> None:
+    rows = [("left, high", points((0, 255))), ("right of the middle", points((191, 127))), ("none", points())]
+    sheet = opened(contact_sheet(rows))
+    blue, orange = HUES[:2]
+    assert where(sheet, blue) == pytest.approx((0.03, 0.97), abs=0.01)
+    assert where(sheet, orange) == pytest.approx((0.03 + 0.94 * 191 / 255, 0.5), abs=0.01)
+    legend = sheet[:, 500:]
+    assert all((legend == colour).all(-1).any() for colour in HUES[:3])
+    assert contact_sheet(rows) == contact_sheet(rows)
+
+
+def test_a_grid_shows_the_points_of_a_cell_in_one_plane_by_label() -> None:
+    labels = np.array([0, 1, 0])
+    cells = [Cell("", points((0, 255), (255, 0), (0, 0)), labels), Cell("moved", points((255, 255)))]
+    content = grid_sheet(("as stored", "high"), [("three", cells)])
+    assert content == grid_sheet(("as stored", "high"), [("three", cells)])
+    sheet = opened(content)
+    assert opened(grid_sheet(("as stored",), [("three", cells[:1])])).shape[1] < sheet.shape[1]
+    corners = np.argwhere((sheet == AXES).all(-1))
+    top, left = corners.min(0)
+    plane = sheet[top : top + 182, left : left + 182]
+    blue, orange = ((plane == hue).all(-1) for hue in HUES[:2])
+    assert blue[:91, :91].any()  # above, left
+    assert blue[91:, :91].any()
+    assert not blue[:, 91:].any()
+    assert orange[91:, 91:].any()
+    assert not orange[:91].any()
+
+
+def test_one_point_is_shown_in_its_plane() -> None:
+    alone = opened(pictures.small_png(points((255, 0))[0]))
+    rows, columns = (alone == pictures._WRONG).all(-1).nonzero()
+    assert columns.mean() > 58
+    assert rows.mean() > 58  # right, below
+    assert are_points(points((1, 2)))
+    assert not are_points(DIGITS)
+    sheet = opened(pictures.mistakes([Mistaken(points((9, 9))[0], "p", 0, 1, 0.1, 0.9)], ("a", "b")))
+    assert (sheet[14:142, 14:142] == pictures._WRONG).all(-1).any()
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

@@ -501,3 +501,41 @@ def test_the_embedded_digits(recorder: Recorder, small_params: Callable[..., Par
     prepare.run(params)
     assert open_split(paths.PREPARED / "train").images.shape == (1168, 8, 8, 1)
     assert read_classes(paths.PREPARED) == tuple("0123456789")
+
+
+# --- sets made by code ------------------------------------------------------------------------------------------------
+
+
+def test_equal_points_are_no_copies_and_the_report_says_that_nothing_was_looked_for(
+    recorder: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"figure": "clusters", "classes": 2, "noise": 0.0, "images": 60, "seed": 0}  # all of a class are one point
+    both_stages(source="points", path=None, split="auto", on_leak="fail", points=made)
+    assert report()["images"] == {"train": 39, "validation": 9, "test": 12}
+    assert report()["strategy"] == "stratified"
+    assert report()["checks"] == {}
+    assert "not pictures" in report()["unchecked"]
+    assert "not pictures: no copies" in capsys.readouterr().out
+    assert Path("data/prepared/findings.csv").read_text().count("\n") == 1
+    assert open_split(paths.PREPARED / "train").images.shape == (39, 1, 1, 2)
+
+
+def test_a_vector_is_not_blank(recorder: Recorder) -> None:
+    made = {"case": "ring", "dimensions": 1024, "images": 40, "seed": 0}  # numbers so small that bytes hardly differ
+    both_stages(source="hard_cases", path=None, split="auto", hard_cases=made)
+    assert report()["checks"] == {}
+
+
+def test_shapes_are_looked_through(recorder: Recorder) -> None:
+    dials = dict.fromkeys(("viewpoint", "illumination", "deformation", "occlusion", "clutter", "intra_class"), 0.0)
+    made = {**dials, "side": 16, "images": 80, "seed": 0}  # every image of a class is the same
+    both_stages(source="shapes", path=None, split="auto", shapes=made)
+    assert report()["checks"]["leaks"]["test_exact"] == len(open_split(paths.TEST)) == 16
+    assert "unchecked" not in report()
+
+
+def test_pose_is_refused_for_want_of_classes(recorder: Recorder) -> None:
+    made = {"target": "quaternion", "side": 8, "images": 10, "seed": 0}
+    with pytest.raises(Mistake, match=r"data\.source: its images have targets.*no classes"):
+        both_stages(source="pose", path=None, split="auto", pose=made)
+    assert not Path("data/prepared").exists()

@@ -121,7 +121,7 @@ def test_the_short_way_sees_every_change(recorder: Recorder, monkeypatch: pytest
         lambda: write("raw/a/notes.txt", b"ignored, but listed"),
         lambda: paths.SOURCE.write_bytes(b"{}"),
         lambda: paths.SOURCE.unlink(),
-        lambda: Path("params.yaml").write_text(text.replace("seed: 0 ", "seed: 1 ")),
+        lambda: Path("params.yaml").write_text(text.replace("\nseed: 0 ", "\nseed: 1 ")),
     ]
     for change in changes:
         source.run(loaded())

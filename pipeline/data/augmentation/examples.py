@@ -30,6 +30,7 @@ _STRENGTHS: dict[str, tuple[float, ...]] = {
 }
 _SHARES_OF_THE_SIDE = ("crop_padding", "cutout_size", "blur")  # whose keys are in pixels
 _COLOUR_ONLY = ("saturation", "hue_degrees", "pca_shift")
+_OF_ONE_PIXEL = ("brightness", "contrast", "noise", *_COLOUR_ONLY)  # what changes an image of one pixel and leaves it
 _MAGNITUDES = (0.25, 0.5, 1.0)
 _ALPHAS = {"mixup": (0.1, 0.4, 2.0), "cutmix": (0.1, 0.4, 2.0)}
 
@@ -45,9 +46,11 @@ def examples(side: int, channels: int) -> dict[str, list[Example]]:
     """By name of the transform: its strengths for images of `side` pixels, rising; what has no effect is left out."""
     found: dict[str, list[Example]] = {}
     for key, strengths in _STRENGTHS.items():
-        if channels == 3 or key not in _COLOUR_ONLY:
+        if (channels == 3 or key not in _COLOUR_ONLY) and (side > 1 or key in _OF_ONE_PIXEL):
             values = dict.fromkeys(_value(key, strength, side) for strength in strengths)  # no two alike
             found[key] = [Example("on" if value is True else f"{value:.3g}", {key: value}) for value in values]
+    if side == 1:
+        return found
     found["erasing_fill: noise"] = [
         Example(example.strength, {**example.changes, "erasing_fill": "noise"}) for example in found["erasing"]
     ]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.checks.copies import Pairs, near_copies
-from pipeline.data.checks.descriptor import SIDE, unpack
+from pipeline.data.checks.descriptor import LENGTH, SIDE, Descriptors, unpack
 
 BLANK = 1.5  # standard deviation of brightness up to which an image shows nothing: what JPEG makes of one colour
 ENLARGED = 2.0  # times by which a tiny image had to be enlarged
@@ -37,6 +37,9 @@ KINDS = {
     "odd shape": f"A side {ODD:g} times as long as the other, or more",
 }
 
+NOTHING = "Nothing found: no copies, no conflicts, no blank or odd images."
+NOT_LOOKED_FOR = "These images are vectors of numbers, not pictures: no copies, blank or odd ones are looked for."
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -47,9 +50,14 @@ class Examined:
     near: Pairs  # of contents
     searched: bool  # whether near copies were looked for
     labels: Sequence[str]
-    descriptors: NDArray[np.uint8]
+    descriptors: NDArray[np.uint8] | None  # None: the images are no pictures, and nothing was looked for
     sizes: NDArray[np.int32]  # N, 2: height and width in the source
     image_size: int
+
+    @property
+    def in_general(self) -> str:
+        """What is to be said where there are no findings."""
+        return NOTHING if self.descriptors is not None else NOT_LOOKED_FOR
 
     @property
     def pairs(self) -> NDArray[np.int64]:
@@ -69,7 +77,8 @@ class Examined:
         yield from (finding for finding in near if finding.kind == "near copy")
         yield from (finding for finding in near if finding.kind == "mirrored copy")
         yield from self._conflicts(again, first, near)
-        yield from self._odd_ones()
+        if self.descriptors is not None:
+            yield from self._odd_ones(unpack(self.descriptors))
 
     def _conflicts(
         self, again: NDArray[np.int64], first: NDArray[np.int64], near: Sequence[Finding]
@@ -85,8 +94,7 @@ class Examined:
         if one != two:
             yield Finding("label conflict", image, other, similarity, f"{one} or {two}")
 
-    def _odd_ones(self) -> Iterator[Finding]:
-        described = unpack(self.descriptors)
+    def _odd_ones(self, described: Descriptors) -> Iterator[Finding]:
         if self.image_size > 1:  # one pixel always is of one colour
             for image in np.flatnonzero(described.contrast <= BLANK).tolist():
                 yield Finding("blank", image, detail=f"brightness {described.brightness[image]}")
@@ -104,7 +112,7 @@ class Examined:
 def examine(
     hashes: Sequence[str],
     labels: Sequence[str],
-    descriptors: NDArray[np.uint8],
+    descriptors: NDArray[np.uint8] | None,
     sizes: NDArray[np.int32],
     image_size: int,
 ) -> Examined:
@@ -112,8 +120,13 @@ def examine(
 
     hashes and labels ("" for all of a set without) have one entry an image; descriptors (N, LENGTH) and sizes (N, 2:
     height, width in the source) one row. Near copies are looked for where thumbnails can tell images apart: among
-    images of at least 16 pixels a side.
+    images of at least 16 pixels a side. descriptors None: images that are no pictures but vectors of numbers; equal
+    ones are chance, and nothing is looked for.
     """
+    if descriptors is None:
+        every = np.arange(len(hashes))
+        nothing = near_copies(np.empty((0, LENGTH), dtype=np.uint8))
+        return Examined(every, every, nothing, False, labels, None, sizes, image_size)
     _, examples, contents = np.unique(np.array(hashes, dtype=np.str_), return_index=True, return_inverse=True)
     searched = image_size >= SIDE
     rows = examples if searched else examples[:0]

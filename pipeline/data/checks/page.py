@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.checks.findings import KINDS, Finding
+from pipeline.data.checks.findings import KINDS, NOTHING, Finding
 from pipeline.pictures import Exhibit, exhibition, spread
 
 _MOST_A_KIND = 24  # pictures or pairs
@@ -14,10 +14,15 @@ Pixels = Callable[[Sequence[int]], NDArray[np.uint8]]  # images by number: (n, H
 
 
 def page(
-    leaking: Sequence[Finding], leaks: int, findings: Sequence[Finding], names: Sequence[str], pixels: Pixels
+    leaking: Sequence[Finding],
+    leaks: int,
+    findings: Sequence[Finding],
+    names: Sequence[str],
+    pixels: Pixels,
+    otherwise: str = NOTHING,
 ) -> bytes:
     """A PNG. leaking: some of the `leaks` pairs across splits, which come first. Of many findings of a kind, some,
-    evenly chosen. names has one entry an image."""
+    evenly chosen. names has one entry an image. otherwise: what the page says where there are none."""
     sections = [("In two splits: tested or chosen on, and trained on", list(leaking), leaks)]
     for kind, title in KINDS.items():
         found = [finding for finding in findings if finding.kind == kind]
@@ -31,7 +36,7 @@ def page(
         for title, chosen, count in sections
         if chosen
     ]
-    return exhibition(drawn or [("Nothing found: no copies, no conflicts, no blank or odd images.", [])])
+    return exhibition(drawn or [(otherwise, [])])
 
 
 def _exhibit(finding: Finding, names: Sequence[str], pixels: Pixels) -> Exhibit:

@@ -15,7 +15,9 @@ _COLUMNS = ("kind", "image", "split", "other", "other_split", "similarity", "det
 
 
 def numbers(examined: Examined, findings: Sequence[Finding], leaks: Leaks) -> dict[str, object]:
-    """Nested counts and statistics, without a list."""
+    """Nested counts and statistics, without a list; empty where nothing was looked for."""
+    if examined.descriptors is None:
+        return {}
     count = Counter(finding.kind for finding in findings)
     facts: dict[str, object] = {
         "found": {kind.replace(" ", "_"): count[kind] for kind in KINDS},
@@ -59,6 +61,8 @@ def table(findings: Sequence[Finding], names: Sequence[str], splits: Sequence[st
 
 def sentence(examined: Examined, findings: Sequence[Finding], leaks: Leaks, tested: int, validated: int) -> str:
     """What matters most, first; tested, validated: how many images these splits have."""
+    if examined.descriptors is None:
+        return examined.in_general[0].lower() + examined.in_general[1:].removesuffix(".")
     count = Counter(finding.kind for finding in findings)
     copies = "copies" if examined.searched else "exact copies (images under 16 pixels are not compared further)"
     parts = []

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from pipeline.data.store.ahead import reading_ahead
 from pipeline.data.store.arrays import Rows, damaged, load_array, missing, rows_a_block, write_pixels
 from pipeline.data.store.encoded import BYTES, EncodedImages, open_encoded, write_encoded
+from pipeline.errors import Mistake
+from pipeline.paths import PARAMS
 
 __all__ = [
     "CLASSES",
@@ -28,6 +30,7 @@ __all__ = [
     "open_split",
     "read_classes",
     "reading_ahead",
+    "require_classes",
     "rows_a_block",
     "write_split",
 ]
@@ -107,6 +110,15 @@ def read_classes(prepared: Path) -> tuple[str, ...]:
         raise missing(file) from None
     except ValueError as error:
         raise damaged(file, str(error)) from None
+
+
+def require_classes(classes: Sequence[str]) -> None:
+    """Raise Mistake where a set has targets, which are numbers, and no classes."""
+    if not classes:
+        raise Mistake(
+            f"{PARAMS}: data.source: its images have targets, which are numbers, and no classes, and no model here"
+            " learns numbers; choose a source with classes, or name a table's column of classes (data.table.label)"
+        )
 
 
 def write_split(

@@ -7,7 +7,7 @@ import pytest
 from pipeline.data.augmentation import Policy
 from pipeline.data.copies import pictures, write_copies
 from pipeline.data.mixing import mixing
-from pipeline.data.store import Split, arrays, open_split, write_split
+from pipeline.data.store import INDEX, Split, arrays, open_split, write_split
 from tests.pipeline.data.test_augmentation import ALL, IMAGES, OFF, STATISTICS, pixels, policy
 
 COUNT = len(IMAGES)
@@ -93,7 +93,7 @@ def test_copies_keep_label_path_and_hash_of_their_image(split, tmp_path):
     copies = open_split(tmp_path / "copies")
     assert copies.labels.tolist() == 3 * split.labels.tolist()
     assert copies.paths() == 3 * split.paths()
-    one, two = (pq.read_table(tmp_path / name / store.INDEX).to_pylist() for name in ("train", "copies"))
+    one, two = (pq.read_table(tmp_path / name / INDEX).to_pylist() for name in ("train", "copies"))
     assert two == one + one + one
 
 

@@ -139,10 +139,10 @@ def test_a_lock_of_something_else_lands_nothing(project: Path, landed: dict[str,
 def test_what_has_landed_is_swept_and_nothing_else(project: Path) -> None:
     hold({"out": "1.dir"})
     finished = work("train", params.load()).folder
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 0 ", "seed: 1 "))
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("\nseed: 0 ", "\nseed: 1 "))
     hold()
     unfinished = work("train", params.load()).folder
-    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("seed: 1 ", "seed: 0 "))
+    Path("params.yaml").write_text(Path("params.yaml").read_text().replace("\nseed: 1 ", "\nseed: 0 "))
     sweep_landed()
     assert finished.is_dir()
     land({"out": "1.dir"})

@@ -328,6 +328,12 @@ def test_batches_of_one_image_are_for_networks_without_batch_normalization(data,
         fit(small_params(train=one, **ONE_PIXEL), data)
 
 
+def test_a_set_without_classes_is_refused_before_anything_is_trained(project):
+    (project / "data/prepared/classes.json").write_text("[]")
+    with pytest.raises(Mistake, match=r"data\.source: .* no classes, and no model here learns numbers"):
+        TrainingData.open()
+
+
 def test_a_network_too_deep_for_the_images_is_the_users_mistake(data, small_params):
     with pytest.raises(Mistake, match=r"model\.convnet: .* needs at least 32x32 pixels, not 8x8"):
         fit(small_params(model={"convnet": {"width": 4, "stages": 6, "first_depth": 1, "depth": 1}}), data)

@@ -67,6 +67,16 @@ def test_one_pixel_is_not_blank() -> None:
     assert list(examine(["0", "1"], ["x", "y"], describe(points), np.ones((2, 2), np.int32), 1).findings()) == []
 
 
+def test_nothing_is_looked_for_in_vectors_of_numbers() -> None:
+    found = examine(["0", "0", "1"], ["x", "y", "x"], None, np.ones((3, 2), np.int32), 32)
+    assert list(found.findings()) == []
+    leaks = find_leaks(np.array([0, 2, 1]), found.contents, found.pairs)
+    assert not leaks
+    assert numbers(found, [], leaks) == {}
+    assert "not pictures" in sentence(found, [], leaks, 1, 1)
+    assert "not pictures" in found.in_general
+
+
 def test_numbers_table_and_sentence(examined: Examined) -> None:
     findings = list(examined.findings())
     leaks = find_leaks(SPLITS, examined.contents, examined.pairs)

@@ -14,6 +14,7 @@ from pipeline.data import listing
 from pipeline.data.packing import decoding
 from pipeline.data.raw.base import Source
 from pipeline.data.sources import open_source
+from pipeline.data.sources.shapes import DIALS
 from tests.pipeline.data import archives
 
 Maker = Callable[[Path], Source]
@@ -22,6 +23,14 @@ SETTINGS = {"image": "path", "label": "label"}
 
 def as_digits(place: Path) -> Source:
     return open_source("digits", None, place, {})
+
+
+def as_hard_cases(place: Path) -> Source:
+    return open_source("hard_cases", None, place, {"case": "modes", "dimensions": 64, "images": 30, "seed": 0})
+
+
+def as_shapes(place: Path) -> Source:
+    return open_source("shapes", None, place, {"side": 8, "images": 30, "seed": 0, **dict.fromkeys(DIALS, 0.5)})
 
 
 def as_folder(place: Path) -> Source:
@@ -79,6 +88,8 @@ def as_table_in(kind: str) -> Maker:
 
 SOURCES: dict[str, Maker] = {
     "digits": as_digits,
+    "hard_cases": as_hard_cases,
+    "shapes": as_shapes,
     "folder": as_folder,
     **{kind: as_archive(kind) for kind in archives.ARCHIVES},
     "tar around": as_archive("tar", "some/where/"),
@@ -89,6 +100,7 @@ SOURCES: dict[str, Maker] = {
     "table in tar": as_table_in("tar"),
     "table in tar.gz": as_table_in("tar.gz"),
 }
+ALWAYS_THERE = ("digits", "hard_cases", "shapes")
 
 
 @pytest.fixture(params=SOURCES)
@@ -124,7 +136,7 @@ def test_contents_are_what_read_gives_and_have_the_size_and_hash_listed(source: 
     assert list(source.contents(())) == []
 
 
-@pytest.mark.parametrize("source", [kind for kind in SOURCES if kind != "digits"], indirect=True)  # always there
+@pytest.mark.parametrize("source", [kind for kind in SOURCES if kind not in ALWAYS_THERE], indirect=True)
 def test_what_is_not_there_is_a_missing_file(source: Source) -> None:
     with pytest.raises(FileNotFoundError):
         source.read("no/such.png")
@@ -145,7 +157,7 @@ def test_contents_decode(source: Source) -> None:
         assert decode(content).pixels.shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize("kind", [name for name in SOURCES if name not in ("digits", "folder")])
+@pytest.mark.parametrize("kind", [name for name in SOURCES if name not in (*ALWAYS_THERE, "folder")])
 def test_the_same_images_in_whatever_they_come(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes, labels, hashes and pixels; what lies around them changes the path alone."""
     monkeypatch.chdir(tmp_path)
