@@ -108,11 +108,12 @@ def test_how_many_images_are_worked_on_at_a_time_changes_nothing(changes, monkey
     assert np.array_equal(pixels(used, 1, list(range(20))), whole)
 
 
-def test_rendering_in_threads_leaves_torch_as_it_was(monkeypatch):
-    """Also where gradients are off, which every thread has for itself, and after an error."""
+@pytest.mark.parametrize("pixels_a_block", [2 * 81, 30])
+def test_rendering_in_threads_leaves_torch_as_it_was(pixels_a_block, monkeypatch):
+    """Also where gradients are off, which every thread has for itself, after an error, and an image a block."""
     used = policy(ALL)
     whole = pixels(used, 1, list(range(20)))
-    monkeypatch.setattr(rendering, "_PIXELS_A_BLOCK", 3 * 81)
+    monkeypatch.setattr(rendering, "_PIXELS_A_BLOCK", pixels_a_block)
     before, running = torch.get_num_threads(), threading.active_count()
     try:
         torch.set_num_threads(3)
