@@ -8,8 +8,9 @@ temporary folder, which needs 60 kB a photograph; 10 classes, all different, so 
 whole work and finds nothing. JPEG is kept, however few they are: of this size more than 20,000 are by default. The
 second prepares an archive of images in class folders. Each is done in a project of its own, tracked there. The table:
 seconds of the two stages, from start to exit of a process each; of prepare, its decoding, its checks (copies above
-all) and what is left, writing above all; images a second through both; the most memory; and time a photograph
-against that of the first row.
+all) and what is left, writing above all; images a second through both stages; the most memory of all processes, looked
+at ten times a second, and how much of that belongs to no file; seconds of processors, which a busy machine changes
+less; time and processor time an image against those of the first row: 1 where they grow as the images do.
 """
 
 import argparse
