@@ -32,7 +32,8 @@ _WORTH_A_LOOK, _SURE = 0.4, 0.95  # similarities between which shifts by half a 
 _NOISE = 10.0  # norm of a thumbnail's gradient that rounding alone may make
 _NEIGHBOURS = 10  # which neighbour tells how alike a set's images are at all
 _TIMES_CLOSER = 3.0  # than that one, two copies must be
-_ROWS = 1 << 16  # images looked up, and pairs compared, at a time
+_ROWS = 1 << 16  # images looked up at a time
+_PAIRS = 1 << 12  # pairs compared at a time: they take some KB each, and so stay in the cache
 
 
 class Pairs(NamedTuple):
@@ -65,13 +66,14 @@ def near_copies(descriptors: NDArray[np.uint8]) -> Pairs:
 
 
 def _scores(images: Descriptors, pairs: NDArray[np.int64], *, mirrored: bool) -> NDArray[np.float64]:
-    parts = [pairs[start : start + _ROWS] for start in range(0, len(pairs), _ROWS)]
+    parts = [pairs[start : start + _PAIRS] for start in range(0, len(pairs), _PAIRS)]
     return np.concatenate([np.empty(0), *(similarity(images, part, mirrored) for part in parts)])
 
 
 def _nearness(pairs: NDArray[np.int64], scores: NDArray[np.float64], count: int) -> float:
     """How similar an image is to its tenth nearest, at the 95th percentile; 0 where they meet fewer."""
-    image, score = pairs.T.ravel(), np.tile(scores, 2)
+    known = scores > 0  # the rest, most of millions, are no nearer than none
+    image, score = pairs[known].T.ravel(), np.tile(scores[known], 2)
     ascending = np.lexsort((score, image))
     image, score = image[ascending], score[ascending]
     end = np.searchsorted(image, np.arange(count), side="right")

@@ -1,6 +1,7 @@
 """Augmentation is a pure function of (seed, epoch, sample), exact where it can be, and what its formulas say."""
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,28 @@ def test_how_many_images_are_worked_on_at_a_time_changes_nothing(changes, monkey
     whole = pixels(used, 1, list(range(20)))
     monkeypatch.setattr(rendering, "_PIXELS_A_BLOCK", 3 * 81)
     assert np.array_equal(pixels(used, 1, list(range(20))), whole)
+
+
+@pytest.mark.parametrize("pixels_a_block", [2 * 81, 30])
+def test_rendering_in_threads_leaves_torch_as_it_was(pixels_a_block, monkeypatch):
+    """Also where gradients are off, which every thread has for itself, after an error, and an image a block."""
+    used = policy(ALL)
+    whole = pixels(used, 1, list(range(20)))
+    monkeypatch.setattr(rendering, "_PIXELS_A_BLOCK", pixels_a_block)
+    before, running = torch.get_num_threads(), threading.active_count()
+    try:
+        torch.set_num_threads(3)
+        with torch.inference_mode():
+            assert np.array_equal(pixels(used, 1, list(range(20))), whole)
+        inside = []
+        monkeypatch.setattr(rendering, "_planes", lambda *_: inside.append(torch.get_num_threads()) or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pixels(used, 1, list(range(20)))
+        assert set(inside) == {1}
+        assert torch.get_num_threads() == 3
+        assert threading.active_count() == running
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("changes", SINGLE)
