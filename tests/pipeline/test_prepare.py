@@ -534,8 +534,14 @@ def test_shapes_are_looked_through(recorder: Recorder) -> None:
     assert "unchecked" not in report()
 
 
-def test_pose_is_refused_for_want_of_classes(recorder: Recorder) -> None:
-    made = {"target": "quaternion", "side": 8, "images": 10, "seed": 0}
-    with pytest.raises(Mistake, match=r"data\.source: its images have targets.*no classes"):
-        both_stages(source="pose", path=None, split="auto", pose=made)
-    assert not Path("data/prepared").exists()
+def test_pose_is_stored_with_its_rotations(recorder: Recorder) -> None:
+    made = {"target": "quaternion", "side": 8, "images": 40, "seed": 0}
+    both_stages(source="pose", path=None, split="auto", pose=made)
+    names = json.loads((paths.PREPARED / "targets.json").read_text())
+    assert len(names) == 4
+    for folder in FOLDERS:
+        targets = open_split(folder).targets
+        assert targets is not None
+        np.testing.assert_allclose((targets**2).sum(1), 1.0)  # unit quaternions
+    assert [told["target"] for told in report()["per_target"]] == names
+    assert (paths.PREPARED / "class_counts.csv").read_text().splitlines()[1] == "all,26,6,8"
