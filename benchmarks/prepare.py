@@ -33,7 +33,10 @@ import photographs
 
 ROOT = Path(__file__).parents[1]
 SIDE, CLASSES = 256, 10
-PARTS = {"decoding": ("pipeline.data.packing.decoding", "pack"), "checks": ("pipeline.data.arrangement", "check")}
+PARTS = {
+    "decoding": ("pipeline.data.packing.decoding", "pack"),
+    "checks": ("pipeline.data.splits.arrangement", "check"),
+}
 
 
 class Measured(NamedTuple):

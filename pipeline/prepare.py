@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from pipeline import paths, stage
 from pipeline.data import listing as listings
 from pipeline.data import store
-from pipeline.data.arrangement import (
+from pipeline.data.checks.page import page
+from pipeline.data.checks.summary import table
+from pipeline.data.packing.decoding import Packed, pack
+from pipeline.data.raw.base import SPLITS, TEST
+from pipeline.data.sources import open_source
+from pipeline.data.splits.arrangement import (
     PLACES,
     Checked,
     Prepared,
@@ -24,12 +29,7 @@ from pipeline.data.arrangement import (
     settle,
     split_table,
 )
-from pipeline.data.checks.page import page
-from pipeline.data.checks.summary import table
-from pipeline.data.overview import class_counts, remarks, report, sheet
-from pipeline.data.packing.decoding import Packed, pack
-from pipeline.data.raw.base import SPLITS, TEST
-from pipeline.data.sources import open_source
+from pipeline.data.splits.overview import class_counts, remarks, report, sheet
 from pipeline.data.store.encoded import JPEG_CHANNELS
 from pipeline.data.text import shown
 from pipeline.errors import Mistake

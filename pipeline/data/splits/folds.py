@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.groups import evenly, units_by
-from pipeline.data.split import Columns, drawn, draws_of, refuse_ungrouped, titled
+from pipeline.data.splits.groups import evenly, units_by
+from pipeline.data.splits.strategies import Columns, drawn, draws_of, refuse_ungrouped, titled
 from pipeline.errors import Mistake
 
 

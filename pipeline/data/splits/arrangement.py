@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from pipeline.data.checks.findings import Examined, Finding, examine
 from pipeline.data.checks.leaks import Leaks, copied_from, find_leaks
-from pipeline.data.folds import assign_folds
 from pipeline.data.listing import Listing
 from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
-from pipeline.data.split import Columns, Fractions, assign, strategy_for, titled
+from pipeline.data.splits.folds import assign_folds
+from pipeline.data.splits.strategies import Columns, Fractions, assign, strategy_for, titled
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.params import Params

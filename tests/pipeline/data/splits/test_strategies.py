@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.data.folds import assign_folds
 from pipeline.data.raw.base import SPLITS
-from pipeline.data.split import Columns, Fractions, assign, strategy_for
+from pipeline.data.splits.folds import assign_folds
+from pipeline.data.splits.strategies import Columns, Fractions, assign, strategy_for
 from pipeline.errors import Mistake
 
 SIZES = st.lists(st.integers(3, 60), min_size=2, max_size=8)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.data.arrangement import DROPPED, Checked, Prepared, groups_cut
 from pipeline.data.checks.summary import numbers, sentence
 from pipeline.data.packing.decoding import Packed
 from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
+from pipeline.data.splits.arrangement import DROPPED, Checked, Prepared, groups_cut
 from pipeline.data.text import shown
 from pipeline.pictures import OUTLINE, contact_sheet, spread
 from pipeline.plane import are_points

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import seeding
-from pipeline.data.groups import Units, complete, evenly, units_by
 from pipeline.data.raw.base import SPLITS, TEST, TRAIN, VALIDATION
+from pipeline.data.splits.groups import Units, complete, evenly, units_by
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 
