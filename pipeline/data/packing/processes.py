@@ -75,8 +75,11 @@ def _lost(process: multiprocessing.process.BaseProcess) -> RuntimeError:
 
 
 def _serve(work: Callable[[Order], Answer], pipe: Connection, others: list[Connection]) -> None:
+    from threadpoolctl import threadpool_limits
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the stage ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threadpool_limits(1)  # of BLAS: the processes take all cores already, and its threads would wait for one another
     for connection in others:  # ends that a fork brought along would keep a dead stage's pipes open
         connection.close()
     try:
