@@ -212,6 +212,7 @@ def run(params: Params) -> None:
 
     torch.set_num_threads(params.train.threads)  # they change the bits
     model, train, validation, test = _load(paths.PREPARED)
+    params.evaluate.require_in_sight(validation.images.shape[1], model.seen)
     test_paths = _paths(test)
     inputs = (paths.MODEL, paths.PREPARED, paths.TEST)
     # In MLflow the test accuracy stands beside the values that the model was trained with, not those searched from.

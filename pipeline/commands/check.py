@@ -102,7 +102,8 @@ def count_images(chosen: Params) -> Images:
     Raises Mistake where it cannot be a data set, has no classes, or lacks one that augment.per_class names; and where
     augment does not fit the images' size.
     """
-    chosen.augment.seen(chosen.data.resolved_image_size)
+    stored = chosen.data.resolved_image_size
+    chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
     require_classes(scan.classes)
     if wrong := unknown_classes(chosen.augment, scan.classes):

@@ -177,6 +177,15 @@ class Evaluate(Settings):
     tta: Literal["none", "flip", "shifts", "ten_crop"] = setting("views whose probabilities are averaged")
     tta_pixels: int = setting("how far those of shifts and ten_crop move", ge=1, le=512)
 
+    def require_in_sight(self, stored: int, seen: int) -> None:
+        """Raise Mistake where a view would show nothing of images of `stored` pixels a side, `seen` by the model."""
+        moves = self.tta == "shifts" or (self.tta == "ten_crop" and seen == stored)
+        if moves and self.tta_pixels >= stored:
+            raise Mistake(
+                f"params.yaml: evaluate.tta_pixels: {self.tta_pixels} moves all of an image of {stored} pixels out of"
+                " sight; lower it"
+            )
+
 
 class Tracking(Section):
     uri: str | None = setting("MLflow server; null: mlflow.db here", operational=True)

@@ -165,6 +165,14 @@ def test_check_holds_augmentation_against_the_images(
     assert line.startswith(f"params.yaml: {said}")
 
 
+def test_check_holds_views_against_the_images(clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = clone()
+    monkeypatch.chdir(folder)
+    changed(folder, ("tta: none", "tta: shifts"), ("tta_pixels: 1 ", "tta_pixels: 8 "))
+    with pytest.raises(Mistake, match=r"evaluate\.tta_pixels: 8 moves all of an image of 8 pixels out of sight"):
+        check.check()
+
+
 def test_check_misses_a_stage_and_the_repository(
     clone: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -266,6 +266,14 @@ def test_batches_cover_the_split_whatever_their_size(project: Path, monkeypatch:
     assert (whole.sum(axis=1) > 0.999).all()
 
 
+@pytest.mark.parametrize("name", ["shifts", "ten_crop"])
+def test_views_that_would_show_nothing_are_refused(project: Path, expected: dict[str, Any], name: str) -> None:
+    before = (project / paths.EVALUATION / "metrics.json").read_bytes()
+    with pytest.raises(Mistake, match=rf"evaluate\.tta_pixels: {SIDE} moves all of an image of {SIDE} pixels out of"):
+        run_in(project, {"evaluate": {"tta": name, "tta_pixels": SIDE}})
+    assert (project / paths.EVALUATION / "metrics.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["flip", "shifts", "ten_crop"])
 def test_averaged_over_views(project: Path, expected: dict[str, Any], name: str, capsys: pytest.CaptureFixture[str]):
     """The plain figures stay; all that shows predictions shows the averaged ones. A mirror confuses this model."""

@@ -139,13 +139,15 @@ class _Work:
         waiting = {self.listing.items[row].path: row for row in todo}
         rows: list[int] = []
         contents: list[bytes] = []
+        arrived = 0  # bytes
         with suppress(FileNotFoundError):  # what is still waiting then is not there any more
             for path, content in self.source.contents(list(waiting)):
                 rows.append(waiting.pop(path))
                 contents.append(content)
-                if len(rows) >= step or sum(map(len, contents)) >= _MOST_BYTES_A_BLOCK:
+                arrived += len(content)
+                if len(rows) >= step or arrived >= _MOST_BYTES_A_BLOCK:
                     yield Order(rows, contents)
-                    rows, contents = [], []
+                    rows, contents, arrived = [], [], 0
         gone = sorted(waiting.values())
         if rows or gone:  # an empty content is not what was listed, or was unreadable then as well
             yield Order(rows + gone, contents + [b""] * len(gone))
