@@ -30,7 +30,6 @@ from pipeline.data.splits.arrangement import (
     split_table,
 )
 from pipeline.data.splits.overview import class_counts, remarks, report, sheet
-from pipeline.data.store.encoded import JPEG_CHANNELS
 from pipeline.data.text import shown
 from pipeline.errors import Mistake
 from pipeline.machine import memory_bytes
@@ -90,7 +89,8 @@ def run(params: Params) -> None:
         raise Mistake(f"{paths.SOURCE}: lists {listing.source}, but data.source is {params.data.source}; `dvc repro`")
     source = open_source(params.data.source, params.data.path, paths.root(), params.data.settings.model_dump())
     pixel_bytes = len(listing.items) * size * size * channels
-    encoded = pixel_bytes > params.data.max_packed_bytes and channels in JPEG_CHANNELS
+    pictures = params.data.settings.pictures  # of vectors of numbers JPEG would make others
+    encoded = pixel_bytes > params.data.max_packed_bytes and pictures
     kept = ", kept as JPEG" if encoded else ""
     print(f"prepare: {len(listing.items)} files to {size} x {size} x {channels}{kept}", flush=True)
     with (
@@ -105,8 +105,7 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
-        descriptors = packed.descriptors if params.data.settings.pictures else None
-        checked = check(prepared, descriptors, packed.sizes, size)
+        checked = check(prepared, packed.descriptors if pictures else None, packed.sizes, size)
         prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
         facts = report(prepared, checked, size, channels)
         _write(folder, test_folder, packed, prepared, facts)

@@ -255,6 +255,15 @@ def test_beyond_max_packed_bytes_jpeg_is_kept(recorder: Recorder, capsys: pytest
     }
 
 
+@pytest.mark.parametrize("dimensions", [2, 64])
+def test_vectors_are_never_kept_as_jpeg(recorder: Recorder, dimensions: int) -> None:
+    made = {"case": "modes", "dimensions": dimensions, "images": 60, "seed": 0}
+    both_stages(source="hard_cases", path=None, split="auto", hard_cases=made)
+    before = tree(paths.PREPARED, paths.TEST)
+    both_stages(source="hard_cases", path=None, split="auto", hard_cases=made, max_packed_bytes=0)
+    assert tree(paths.PREPARED, paths.TEST) == before
+
+
 FOLDERS = (paths.PREPARED / "train", paths.PREPARED / "validation", paths.TEST)
 
 

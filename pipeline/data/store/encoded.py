@@ -19,7 +19,6 @@ from pipeline.machine import usable_cores
 
 BYTES = "images.bin"
 OFFSETS = "offsets.npy"
-JPEG_CHANNELS = (1, 3)  # that there is a JPEG of
 _QUALITY = 95
 _MOST_THREADS = 16
 _MOST_PIXELS_A_SIDE = 4096  # the largest data.image_size
