@@ -102,7 +102,8 @@ def _in_blocks(images: "Tensor", maps: Maps) -> "Tensor":
 def _side_by_side(work: Callable[[int], None], places: Iterable[int]) -> None:
     """`work` on each place, in as many threads as torch has here.
 
-    Torch's own would share every single operation, and wait for one another, spinning, at the end of each.
+    Torch's own would share every single operation, and wait for one another, spinning, at the end of each. One call at
+    a time: the number of torch's threads is the process's.
     """
     import torch
 

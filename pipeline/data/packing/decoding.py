@@ -94,9 +94,12 @@ def pack(
     work = _Work(listing, source, files, size, channels)
     gathered = _Gathered(listing)
     with Journal(folder / "journal", files.file, about) as journal:
-        journal.begin(files.begin(journal.records))
-        for record in journal.records:
+        records = files.kept(journal.records)
+        journal.begin(records)  # first: a record of what the file has lost would be believed
+        files.begin(records)
+        for record in records:
             gathered.add(record)
+        del records
         todo = gathered.todo()
         if workers is None:
             large = count >= _FEWEST_FOR_PROCESSES or sum(i.size for i in listing.items) >= _FEWEST_BYTES_FOR_PROCESSES
@@ -181,7 +184,8 @@ class _Work:
             if self.files.takes_jpeg:
                 as_it_is = decoded.is_plain_jpeg and len(content) <= pixels[place].nbytes
                 parts[place] = content if as_it_is else encode(pixels[place])
-        kept = np.array([place for place, row in enumerate(order.rows) if row not in set(changed)], dtype=np.int64)
+        gone = set(changed)
+        kept = np.array([place for place, row in enumerate(order.rows) if row not in gone], dtype=np.int64)
         rows = [order.rows[place] for place in kept.tolist()]
         record: dict[str, Any] = {"rows": rows, "sizes": sizes[kept].tolist(), "bad": bad}
         if rows:

@@ -24,8 +24,12 @@ class Intermediate(Protocol):
 
     def __init__(self, folder: Path, shape: tuple[int, int, int, int]) -> None: ...
 
-    def begin(self, records: list[Record]) -> list[Record]:
-        """Make the file ready to be written to; those of an earlier process's records whose images it still has."""
+    def kept(self, records: list[Record]) -> list[Record]:
+        """Those of an earlier process's records whose images the file still has."""
+        ...
+
+    def begin(self, records: list[Record]) -> None:
+        """Make the file ready to be written to: it keeps what `records` speak of, and the journal no others by then."""
         ...
 
     def put(self, rows: list[int], pixels: NDArray[np.uint8], jpegs: list[bytes]) -> dict[str, Any]:
@@ -48,14 +52,15 @@ class Pixels:
         self._image_bytes = int(np.prod(shape[1:]))
         self._first = len(header(shape))  # where the first image begins
 
-    def begin(self, records: list[Record]) -> list[Record]:
+    def kept(self, records: list[Record]) -> list[Record]:
         whole = self._first + self._shape[0] * self._image_bytes
-        if records and self.file.is_file() and self.file.stat().st_size == whole:
-            return records
-        with self.file.open("wb") as stream:
-            write_header(stream, self._shape)
-        paths.sync_folder(self.file.parent)
-        return []
+        return records if self.file.is_file() and self.file.stat().st_size == whole else []
+
+    def begin(self, records: list[Record]) -> None:
+        if not records:
+            with self.file.open("wb") as stream:
+                write_header(stream, self._shape)
+            paths.sync_folder(self.file.parent)
 
     def put(self, rows: list[int], pixels: NDArray[np.uint8], jpegs: list[bytes]) -> dict[str, Any]:
         order = np.argsort(rows)
@@ -82,13 +87,14 @@ class Jpegs:
         self.file = folder / "images.bin"
         self._shape = shape
 
-    def begin(self, records: list[Record]) -> list[Record]:
+    def kept(self, records: list[Record]) -> list[Record]:
+        length = self.file.stat().st_size if self.file.is_file() else 0
+        return [record for record in records if _end(record) <= length]
+
+    def begin(self, records: list[Record]) -> None:
         self.file.touch()
         paths.sync_folder(self.file.parent)
-        length = self.file.stat().st_size
-        ends = [record["at"] + sum(record["lengths"]) for record in records]
-        os.truncate(self.file, max((end for end in ends if end <= length), default=0))  # what no record speaks of
-        return [record for record, end in zip(records, ends, strict=True) if end <= length]
+        os.truncate(self.file, max(map(_end, records), default=0))  # what no record speaks of
 
     def put(self, rows: list[int], pixels: NDArray[np.uint8], jpegs: list[bytes]) -> dict[str, Any]:
         return {"at": self._append(b"".join(jpegs)), "lengths": [len(jpeg) for jpeg in jpegs]}
@@ -110,3 +116,7 @@ class Jpegs:
 
     def images(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Rows:
         return EncodedImages(self.file, starts, lengths, self._shape[1:])
+
+
+def _end(record: Record) -> int:
+    return int(record["at"]) + sum(record["lengths"])

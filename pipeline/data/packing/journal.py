@@ -39,8 +39,8 @@ class Journal:
         self.records = found[1:] if found[:1] == [about] else []  # what earlier processes have done
 
     def begin(self, records: list[Record]) -> None:
-        """Go on after `records`: those of the earlier ones that still hold."""
-        self.records = records
+        """Go on after `records`: those of the earlier ones that still hold. They are forgotten here."""
+        self.records = []
         paths.write_atomically(self._file, *(_line(record) for record in (self._about, *records)))
 
     def add(self, record: Record) -> None:
@@ -49,7 +49,7 @@ class Journal:
             raise self._error
         with self._lock:
             self._waiting.append(record)
-        if self._thread is None:  # not before: whoever forks does it without threads
+        if self._thread is None:  # where nothing is written none is needed
             self._thread = threading.Thread(target=self._keep_syncing, name="journal", daemon=True)
             self._thread.start()
 

@@ -19,8 +19,9 @@ class _Failed(NamedTuple):
 def in_processes(work: Callable[[Order], Answer], orders: Iterator[Order], count: int) -> Iterator[Answer]:
     """What `work` answers to each order, as soon as it is there. `orders` is asked for the next while others work.
 
-    Forked where that is safe, so that they start at once: call it before any thread is started. Raises what `work`
-    raises, and RuntimeError where a process was killed.
+    Forked on Linux, so that they start at once. `work` must need no lock that a thread of this process may hold: those
+    of the bar, the recorded run and the watch over dvc hold none that decoding takes. Raises what `work` raises, and
+    RuntimeError where a process was killed.
     """
     forks = sys.platform == "linux"
     context: Any = multiprocessing.get_context("fork" if forks else "spawn")

@@ -1,5 +1,6 @@
 """What data sets that are made by code share: images by number, each a pure function of the settings and its number."""
 
+import errno
 import hashlib
 import sys
 from abc import ABC, abstractmethod
@@ -80,13 +81,13 @@ class Made(ABC):
         return Scan(classes=self.classes, found=tuple(found), ignored=(), targets=self.targets)
 
     def read(self, path: str) -> bytes:
-        return self.render(np.array([_number(path)])).tobytes()
+        return self.render(np.array([self._number(path)])).tobytes()
 
     def contents(self, paths: Collection[str]) -> Iterator[tuple[str, bytes]]:
         names = list(paths)
         for start in range(0, len(names), _RENDERED):
             some = names[start : start + _RENDERED]
-            for path, pixels in zip(some, self.render(np.array([_number(path) for path in some])), strict=True):
+            for path, pixels in zip(some, self.render(np.array([self._number(path) for path in some])), strict=True):
                 yield path, pixels.tobytes()
 
     def decoder(self, size: int, channels: int) -> Callable[[bytes], Decoded]:
@@ -103,6 +104,9 @@ class Made(ABC):
             digest.update(Path(str(module.__file__)).read_bytes())
         return digest.digest()
 
-
-def _number(path: str) -> int:
-    return int(path.rpartition("/")[2])
+    def _number(self, path: str) -> int:
+        """Raises FileNotFoundError for what is not listed: an older listing may have had more images."""
+        kind, _, number = path.partition("/")
+        if kind != self._kind or not number.isdecimal() or int(number) >= self.images:
+            raise FileNotFoundError(errno.ENOENT, f"not among the {self.images} images", path)
+        return int(number)

@@ -41,12 +41,14 @@ def header(shape: tuple[int, ...]) -> bytes:
 def write_header(stream: BinaryIO, shape: tuple[int, ...]) -> None:
     """Begin an .npy file of uint8; the pixels follow, written by whoever has them.
 
-    The file's room is taken first, where the system can: a full disk then is an error here, not a SIGBUS when a memory
-    map is touched, nor hours later. Raises OSError (ENOSPC) naming the file.
+    The file has its whole length at once, and its room is taken, where the system can: a full disk then is an error
+    here, not a SIGBUS when a memory map is touched, nor hours later. Raises OSError (ENOSPC) naming the file.
     """
     stream.write(header(shape))
     stream.flush()
-    if hasattr(os, "posix_fallocate") and (size := int(np.prod(shape, dtype=np.int64))):
+    size = int(np.prod(shape, dtype=np.int64))
+    os.truncate(stream.fileno(), stream.tell() + size)
+    if hasattr(os, "posix_fallocate") and size:
         try:
             os.posix_fallocate(stream.fileno(), stream.tell(), size)
         except OSError as error:

@@ -30,6 +30,15 @@ def make(name: str, **changes: Any) -> Any:
     return open_source(kind, None, Path(), {"images": 40, "seed": 0, **settings, **changes})
 
 
+@pytest.mark.parametrize("path", ["shapes/000040", "shapes/x", "shapes/-00001", "points/000001", "shapes", ""])
+def test_what_is_not_listed_is_not_there(path: str) -> None:
+    source: Made = make("shapes")
+    with pytest.raises(FileNotFoundError, match="not among the 40 images"):
+        source.read(path)
+    with pytest.raises(FileNotFoundError):
+        list(source.contents(["shapes/000001", path]))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_an_image_is_a_function_of_its_number(name: str) -> None:
     source: Made = make(name)
