@@ -23,7 +23,7 @@ def placed(
     left, top = (width - side) // 2, (height - side) // 2
     corner = np.stack([left, top, left, top], axis=1)
     with np.errstate(invalid="ignore", over="ignore"):  # hostile numbers become NaN or infinite, and are told below
-        moved = np.clip((given - corner) * (size / np.maximum(side, 1))[:, None], 0, size)
+        moved = np.clip((given - corner) * (size / np.maximum(side, 1))[:, None], 0, size).astype(np.float32)
         is_real = (given[:, 2] > given[:, 0]) & (given[:, 3] > given[:, 1]) & np.isfinite(given).all(1)
         meets = (given[:, 0] < width) & (given[:, 1] < height) & (given[:, 2] > 0) & (given[:, 3] > 0)
     is_kept = (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
@@ -37,4 +37,4 @@ def placed(
         else:
             why = f"box {text}: outside the centre square that is kept of {sizes[row, 1]} x {sizes[row, 0]} pixels"
         problems.setdefault(row, why)
-    return np.where(was_read[:, None], moved, 0).astype(np.float32), problems
+    return np.where(was_read[:, None], moved, np.float32(0)), problems

@@ -151,9 +151,12 @@ class _Work:
                 if len(rows) >= step or arrived >= _MOST_BYTES_A_BLOCK:
                     yield Order(rows, contents)
                     rows, contents, arrived = [], [], 0
+        if rows:
+            yield Order(rows, contents)
         gone = sorted(waiting.values())
-        if rows or gone:  # an empty content is not what was listed, or was unreadable then as well
-            yield Order(rows + gone, contents + [b""] * len(gone))
+        for start in range(0, len(gone), step):  # an empty content is not what was listed, or was unreadable then too
+            part = gone[start : start + step]
+            yield Order(part, [b""] * len(part))
 
     def do(self, order: Order) -> Done:
         """Decode some images and bring them into the intermediate files."""

@@ -51,7 +51,7 @@ def in_processes(work: Callable[[Order], Answer], orders: Iterator[Order], count
                 connection = cast(Connection, ready)
                 try:
                     answer = connection.recv()
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):  # also in the middle of an answer
                     raise _lost(processes[connection]) from None
                 if isinstance(answer, _Failed):
                     raise answer.error

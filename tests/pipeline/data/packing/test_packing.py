@@ -171,6 +171,20 @@ def test_where_no_room_can_be_taken_ahead_it_goes_on_just_as_well(
     assert len(reads) == COUNT - 4 * 3
 
 
+def test_an_archive_without_its_images_takes_no_more_memory_than_a_block(raw: Path, tmp_path: Path) -> None:
+    class Emptied(Folder):
+        sequential = True
+
+        def contents(self, paths: Any) -> Any:
+            return iter(())
+
+    listing = listed(raw)
+    work = decoding._Work(listing, Emptied(raw), Pixels(tmp_path, (COUNT + 1, 16, 16, 3)), 16, 3)
+    assert [len(order.rows) for order in work.orders(list(range(COUNT + 1)), 1)] == [COUNT + 1]
+    assert [len(order.rows) for order in work._arriving(list(range(COUNT + 1)), 20)] == [20, 20, 1]
+    assert pack(listing, Emptied(raw), tmp_path, 16, 3).changed == tuple(range(COUNT + 1))
+
+
 @pytest.mark.parametrize("encoded", [False, True])
 @pytest.mark.parametrize("what", ["journal", "data"])
 def test_whatever_a_power_cut_has_taken_is_made_again(
@@ -329,6 +343,12 @@ def test_any_numbers_for_a_box_are_moved_or_told(numbers: list[float]) -> None:
         assert np.isfinite(found).all()
         assert 0 <= found[0, 0] < found[0, 2] <= 15
         assert 0 <= found[0, 1] < found[0, 3] <= 15
+
+
+def test_a_box_that_is_too_thin_to_be_stored_is_told() -> None:
+    found, problems = placed([(100, 100, 100 + 1e-6, 150)], np.array([[256, 256]], dtype=np.int32), 256)
+    assert found.dtype == np.float32
+    assert list(problems) == [0]
 
 
 def test_an_image_without_a_box_among_others() -> None:
