@@ -111,31 +111,35 @@ def _aligned(
 ) -> NDArray[np.float64]:
     """The best agreement (P,) over shifts, down and to the right, in cells: of at most 1, whole or half."""
     best = np.full(len(a), -1.0)
+    still: dict[tuple[bool, ...], list[NDArray[np.float32]]] = {}  # of `a`: the same for many shifts
     for shift in shifts if len(a) else ():
-        one, other = a, b
-        for axis, by in zip((1, 2), shift, strict=True):
-            one, other = _cut(one, other, axis, by)
-        along = zip(_gradients(one), _gradients(other), strict=True)
+        halves = tuple(by != np.floor(by) for by in shift)
+        if halves not in still:
+            still[halves] = _gradients(_inner(_inner(a, 1, halves[0]), 2, halves[1]))
+        moved = _gradients(_shifted(_shifted(b, 1, shift[0]), 2, shift[1]))
+        along = zip(still[halves], moved, strict=True)
         best = np.maximum(best, np.minimum(*(np.einsum("pi,pi->p", x, y) for x, y in along)))
     return best
 
 
-def _cut(
-    one: NDArray[np.float32], other: NDArray[np.float32], axis: int, by: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The inner cells of both along an axis, the second's from `by` cells further.
+def _inner(image: NDArray[np.float32], axis: int, blurred: bool) -> NDArray[np.float32]:
+    """The inner cells along an axis; blurred by a quarter of a squared cell, as `_shifted` blurs by half a cell."""
+    if not blurred:
+        return _cells(image, axis, 1)
+    mean = (_cells(image, axis, 0) + 6 * _cells(image, axis, 1) + _cells(image, axis, 2)) / 8
+    return mean.astype(np.float32)
 
-    Half a cell between two is their mean, which blurs by a quarter of a squared cell; so much is the first one blurred.
-    """
 
-    def part(image: NDArray[np.float32], start: int) -> NDArray[np.float32]:
-        return image[:, start : start + SIDE - 2] if axis == 1 else image[:, :, start : start + SIDE - 2]
-
+def _shifted(image: NDArray[np.float32], axis: int, by: float) -> NDArray[np.float32]:
+    """As many cells along an axis, from `by` cells further: half a cell between two is their mean."""
     start = int(np.floor(by)) + 1
     if by == np.floor(by):
-        return part(one, 1), part(other, start)
-    blurred = (part(one, 0) + 6 * part(one, 1) + part(one, 2)) / 8
-    return blurred.astype(np.float32), (part(other, start) + part(other, start + 1)) / np.float32(2)
+        return _cells(image, axis, start)
+    return (_cells(image, axis, start) + _cells(image, axis, start + 1)) / np.float32(2)
+
+
+def _cells(image: NDArray[np.float32], axis: int, start: int) -> NDArray[np.float32]:
+    return image[:, start : start + SIDE - 2] if axis == 1 else image[:, :, start : start + SIDE - 2]
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -206,8 +210,14 @@ def _that_meet(coefficients: NDArray[np.float32], mirrored: bool) -> NDArray[np.
                 close &= one != other
                 one, other = one[close], other[close]
                 new.append(np.minimum(one, other) * count + np.maximum(one, other))
-        found = np.unique(np.concatenate(new))
+        found = _distinct(np.concatenate(new))
     return np.stack([found // max(1, count), found % max(1, count)], axis=1)
+
+
+def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Ascending, each once. np.unique hashes whole numbers, which takes several times as long for millions."""
+    ascending = np.sort(values)
+    return ascending[np.diff(ascending, prepend=-1) > 0]
 
 
 def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
