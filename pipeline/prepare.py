@@ -105,6 +105,8 @@ def run(params: Params) -> None:
             changed = [shown(listing.items[index].path) for index in packed.changed[:_NAMED_BAD_FILES]]
             raise Mistake(*(f"{source.place}: {name}: changed since it was listed; run again" for name in changed))
         prepared = arrange(listing, packed.bad, params)
+        if pictures:
+            print("prepare: looking for copies", flush=True)  # the longest part where all images look alike
         checked = check(prepared, packed.descriptors if pictures else None, packed.sizes, size)
         prepared = in_folds(settle(prepared, checked, params.data.on_leak), params.data.folds, params.seed)
         facts = report(prepared, checked, size, channels)

@@ -143,7 +143,7 @@ class Made(Source):
     """A set that is made by code, from a seed of its own: another training seed leaves it as it is."""
 
     path: ClassVar[Literal["needed", "optional", "unused"]] = "unused"
-    images: int = setting("how many", ge=3, le=1_000_000, unsearchable=_BEFORE_SEARCH)
+    images: int = setting("how many", ge=3, le=1_000_000, unsearchable=_BEFORE_SEARCH)  # names have six digits
     seed: int = setting("of every random number of this set", ge=0, lt=2**63, unsearchable=_BEFORE_SEARCH)
 
 

@@ -1,8 +1,10 @@
 """Processes that take blocks of decoding work as they become free. None outlives whoever started them."""
 
 import multiprocessing
+import pickle
 import signal
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -90,4 +92,13 @@ def _serve(work: Callable[[Order], Answer], pipe: Connection, others: list[Conne
             except (EOFError, ConnectionError):  # nobody listens any more
                 return
     except Exception as error:
-        pipe.send(_Failed(error))
+        pipe.send(_Failed(_sendable(error)))
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error, or its whole text where its class cannot be made again from what it keeps."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever such a class raises
+        return RuntimeError("".join(traceback.format_exception(error)))
+    return error

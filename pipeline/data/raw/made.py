@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pipeline import seeding
 from pipeline.data.images import fitted
 from pipeline.data.raw import exact
-from pipeline.data.raw.base import Decoded, Found, Scan, Stamp
+from pipeline.data.raw.base import Box, Decoded, Found, Scan, Stamp
 
-MOST_IMAGES = 1_000_000  # names have six digits
 _RENDERED = 64  # images at a time: what their pixels need stays in a processor's cache
 _LISTED = 1024
 
@@ -28,7 +27,7 @@ class Answer(NamedTuple):
 
     label: str | None = None
     target: tuple[float, ...] | None = None
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None  # in pixels of the image
 
 
 class Made(ABC):

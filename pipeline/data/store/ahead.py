@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.data.store.arrays import Rows
 from pipeline.data.store.encoded import Begun, EncodedImages, decoding_threads
 
-_BATCHES_AHEAD = 2
+_REQUESTS_AHEAD = 2
 
 
 @contextmanager
@@ -40,7 +40,7 @@ class _Ahead:
         self._requests = iter(requests)
         self._begun: deque[Begun] = deque()
         self.shape = images.shape
-        for _ in range(_BATCHES_AHEAD):
+        for _ in range(_REQUESTS_AHEAD):
             self._begin()
 
     def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:

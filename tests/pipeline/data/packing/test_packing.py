@@ -24,6 +24,7 @@ from pipeline.data.packing import decoding, journal
 from pipeline.data.packing.boxes import placed
 from pipeline.data.packing.decoding import Packed, pack
 from pipeline.data.packing.intermediate import Pixels
+from pipeline.data.packing.processes import in_processes
 from pipeline.data.sources.folder import Images as Folder
 
 ROOT = Path(__file__).parents[4]
@@ -117,6 +118,18 @@ def test_what_was_decoded_before_an_interrupt_is_not_decoded_again(
     again = packed(raw, tmp_path / "cut", encoded, workers=1)
     assert equal(again, whole)
     assert len(reads) == COUNT + 1 + COUNT + 1 - told  # to list them once, then those that were left
+
+
+def test_an_error_that_cannot_be_sent_is_told_by_its_text() -> None:
+    class Strange(Exception):
+        def __init__(self, one: str, two: str) -> None:
+            super().__init__(one)
+
+    def work(order: int) -> int:
+        raise Strange("what went wrong", "and more")
+
+    with pytest.raises(RuntimeError, match="Strange: what went wrong"):
+        list(in_processes(work, iter([1]), 2))
 
 
 @pytest.mark.parametrize("encoded", [False, True])
