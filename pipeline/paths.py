@@ -107,13 +107,14 @@ def left_by_dead_processes(target: Path) -> list[Path]:
 
 
 def _is_alive(process: int) -> bool:
+    import psutil
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE  # a container's init may never bury its orphans
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:  # somebody else's, but there
+    except psutil.AccessDenied:  # somebody else's, but there
         return True
-    return True
 
 
 def write_atomically(path: Path, *content: bytes | memoryview) -> None:

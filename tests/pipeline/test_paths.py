@@ -70,6 +70,18 @@ def test_a_link_is_replaced_and_what_it_points_to_is_left(tmp_path: Path, points
     assert everything(tmp_path) == {"elsewhere/kept": b"x", "out/new": b"1"}
 
 
+def test_what_a_dead_process_left_is_swept_even_if_nobody_buried_it(tmp_path: Path) -> None:
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)  # dead, and still in the table of processes
+    (tmp_path / f".out.abcdefgh.{zombie.pid}.tmp").mkdir()
+    (tmp_path / f".file.abcdefgh.{zombie.pid}.tmp").touch()
+    (tmp_path / f".file.abcdefgh.{os.getppid()}.tmp").touch()  # one at work
+    with paths.replacing(tmp_path / "out"):
+        paths.write_atomically(tmp_path / "file", b"x")
+    assert sorted(everything(tmp_path)) == [f".file.abcdefgh.{os.getppid()}.tmp", "file"]
+    zombie.wait()
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     paths.write_atomically(Path("data/source.json"), b"old")
     paths.write_atomically(Path("data/source.json"), b"new")
