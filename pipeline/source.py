@@ -106,7 +106,7 @@ def _digest_of_params() -> str:
     top = Path(__file__).parent
     code = [*(top / "params").glob("*.py"), Path(__file__)]
     code += [*(top / "data" / "sources").glob("*.py"), *(top / "data" / "raw").glob("*.py")]
-    code += [top.parent / "models" / "catalogue.py", top / "data" / "listing.py", top / "data" / "text.py"]
+    code += [*(top.parent / "models" / "catalogue").glob("*.py"), top / "data" / "listing.py", top / "data" / "text.py"]
     digest = hashlib.sha256(sys.version.encode())
     for file in (paths.PARAMS, *sorted(code)):
         digest.update(hashlib.sha256(file.read_bytes()).digest())

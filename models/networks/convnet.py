@@ -32,7 +32,7 @@ class Network(nn.Module):
                 inputs = width
         self.features = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(inputs, shape.classes)
+        self.fc = nn.Linear(inputs, shape.outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to scores (N, classes)."""

@@ -12,7 +12,7 @@ class Network(nn.Module):
     def __init__(self, settings: Linear, shape: Shape, dropout: float) -> None:
         """`dropout` has no meaning here: there is no hidden activation."""
         super().__init__()
-        self.fc = nn.Linear(shape.channels * shape.image_size**2, shape.classes)
+        self.fc = nn.Linear(shape.channels * shape.image_size**2, shape.outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to scores (N, classes)."""

@@ -20,7 +20,7 @@ class Network(nn.Module):
             layers += [hidden, nn.ReLU(), nn.Dropout(dropout)]
             inputs = settings.width
         self.hidden = nn.Sequential(*layers)
-        self.fc = nn.Linear(inputs, shape.classes)
+        self.fc = nn.Linear(inputs, shape.outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to scores (N, classes)."""

@@ -45,7 +45,7 @@ class Network(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(inputs)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(inputs, shape.classes)
+        self.fc = nn.Linear(inputs, shape.outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # He 2015

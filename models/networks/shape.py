@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 
 class Shape(NamedTuple):
-    """Images are (N, channels, image_size, image_size); answers are (N, classes) scores."""
+    """Images are (N, channels, image_size, image_size); answers are (N, outputs) scores, or numbers."""
 
     channels: int
     image_size: int
-    classes: int
+    outputs: int
 
 
 class ImageTooSmallError(ValueError):

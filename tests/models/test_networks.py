@@ -17,7 +17,7 @@ SMALL = {
     "convnet": catalogue.Convnet(width=4, stages=2, first_depth=1, depth=1),
     "resnet": catalogue.Resnet(width=4, stages=2, depth=1),
 }
-SHAPE = Shape(channels=3, image_size=8, classes=5)
+SHAPE = Shape(channels=3, image_size=8, outputs=5)
 
 
 def network(name: str, seed: int = 0, dropout: float = 0.0) -> torch.nn.Module:
@@ -32,7 +32,7 @@ def description(name: str) -> Description:
         dropout=0.0,
         loss="softmax",
         loss_settings={"label_smoothing": 0.0},
-        classes=[f"class {i}" for i in range(SHAPE.classes)],
+        classes=[f"class {i}" for i in range(SHAPE.outputs)],
         image_size=SHAPE.image_size,
         channels=SHAPE.channels,
         mean=[0.5, 0.4, 0.3],
@@ -169,7 +169,7 @@ def test_resnet_adds_to_its_input_and_halves_between_stages():
 
 
 def test_linear_is_wx_plus_b():
-    module = build_network("linear", catalogue.Linear(), Shape(channels=1, image_size=2, classes=3), 0.0)
+    module = build_network("linear", catalogue.Linear(), Shape(channels=1, image_size=2, outputs=3), 0.0)
     weights = [[0.2, -0.5, 0.1, 2], [1.5, 1.3, 2.1, 0], [0, 0.25, 0.2, -0.3]]
     module.load_state_dict({"fc.weight": torch.tensor(weights), "fc.bias": torch.tensor([1.1, 3.2, -1.2])})
     scores = module(torch.tensor([[[[56.0, 231], [24, 2]]]]))

@@ -133,7 +133,7 @@ def test_the_short_way_sees_every_change(recorder: Recorder, monkeypatch: pytest
 @pytest.mark.parametrize(
     "file",
     [
-        "pipeline/params/tree.py", "models/catalogue.py", "pipeline/data/sources/folder.py",
+        "pipeline/params/tree.py", "models/catalogue/settings.py", "pipeline/data/sources/folder.py",
         "pipeline/data/raw/layout.py", "pipeline/source.py",
     ],
 )  # fmt: skip
