@@ -7,7 +7,7 @@ in params.yaml, completed by editors, can be searched, and is tested by the conf
 """
 
 from models.catalogue.losses import LOSSES, Loss, Softmax, Svm, Task
-from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
+from models.catalogue.networks import NETWORKS, Alexnet, Convnet, Linear, Mlp, Network, Preresnet, Resnet, Vgg
 from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
@@ -20,6 +20,7 @@ __all__ = [
     "SCHEDULES",
     "Adam",
     "Adamw",
+    "Alexnet",
     "Constant",
     "Convnet",
     "Cosine",
@@ -31,6 +32,7 @@ __all__ = [
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "Preresnet",
     "Regularization",
     "Resnet",
     "Settings",
@@ -39,5 +41,6 @@ __all__ = [
     "Step",
     "Svm",
     "Task",
+    "Vgg",
     "setting",
 ]

@@ -198,7 +198,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     torch.manual_seed(chosen.seed)
     try:
         network = build_network(
-            chosen.model.name, chosen.model.settings, Shape(channels, size, classes), chosen.regularization.dropout
+            chosen.model.name, chosen.model.settings, Shape(channels, size, classes), chosen.dropout
         )
     except ImageTooSmallError as error:
         raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
