@@ -7,7 +7,19 @@ in params.yaml, completed by editors, can be searched, and is tested by the conf
 """
 
 from models.catalogue.losses import L2, LOSSES, BinaryHinge, Localisation, Loss, SmoothL1, Softmax, Svm
-from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
+from models.catalogue.networks import (
+    NETWORKS,
+    Activation,
+    Alexnet,
+    Convnet,
+    Form,
+    Linear,
+    Mlp,
+    Network,
+    Preresnet,
+    Resnet,
+    Vgg,
+)
 from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
@@ -21,13 +33,16 @@ __all__ = [
     "NETWORKS",
     "OPTIMIZERS",
     "SCHEDULES",
+    "Activation",
     "Adam",
     "Adamw",
+    "Alexnet",
     "BinaryHinge",
     "Constant",
     "Convnet",
     "Cosine",
     "Figure",
+    "Form",
     "Linear",
     "Localisation",
     "Loss",
@@ -37,6 +52,7 @@ __all__ = [
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "Preresnet",
     "Regularization",
     "Resnet",
     "Settings",
@@ -46,5 +62,6 @@ __all__ = [
     "Step",
     "Svm",
     "Task",
+    "Vgg",
     "setting",
 ]

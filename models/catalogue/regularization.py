@@ -8,4 +8,6 @@ class Regularization(Settings):
 
     l1: float = setting("strength of sum |W|", ge=0, search=(1e-7, 1e-3, "log"))
     l2: float = setting("strength of sum W^2 (SGD's weight decay is twice this)", ge=0, search=(1e-6, 1e-2, "log"))
-    dropout: float = setting("share of hidden activations set to zero in training", ge=0, lt=1, search=(0.0, 0.7))
+    dropout: float | None = setting(
+        "share of hidden activations set to zero in training; null: the network's own", ge=0, lt=1, search=(0.0, 0.7)
+    )
