@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.networks.shape import Shape
 from pipeline import figures, metrics, paths, pictures, report, stage
 from pipeline.data.store import Split, open_split, read_classes
 from pipeline.data.views import PLAIN, Averaged
@@ -24,9 +25,10 @@ from pipeline.machine import torch_device
 from pipeline.metrics import Evaluation
 from pipeline.params import Params
 from pipeline.pictures import Mistaken
-from pipeline.report import AveragedOver, ClassCount, Content, LeftOut, Picture
+from pipeline.report import AveragedOver, ClassCount, Content, LayerPicture, LeftOut, Picture
 from pipeline.tracking import open_run
 from pipeline.training.parameters import read_training_parameters
+from pipeline.weights_picture import draw, first_layer
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -134,6 +136,13 @@ def worst_mistakes(evaluation: Evaluation, split: Split, names: Sequence[str], c
         )
         for index in evaluation.worst(count)
     ]
+
+
+def _first_layer(model: "Predictor") -> LayerPicture | None:
+    """What artifacts/model holds as a picture, drawn anew for the page: light and dark."""
+    shape = Shape(model.image_shape[2], model.seen, len(model.classes))
+    layer = first_layer(model.network, shape, model.classes)
+    return LayerPicture(layer.kind, Picture(draw(layer), draw(layer, dark=True))) if layer is not None else None
 
 
 def _counts(train: Split, validation: Split, test: Split, classes: Sequence[str]) -> list[ClassCount]:
@@ -247,6 +256,7 @@ def run(params: Params) -> None:
             counts=_counts(train, validation, test, model.classes),
             left_out=left_out,
             contact_sheet=Picture(contact_sheet),
+            first_layer=_first_layer(model),
         )
         with paths.replacing(paths.EVALUATION) as (folder,):
             _write(folder, content, test_paths, splits)

@@ -28,6 +28,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class LayerPicture:
+    """The weights that see the images: "templates" or "filters"."""
+
+    kind: str
+    picture: Picture
+
+
+@dataclass(frozen=True)
 class ClassCount:
     """Images of one class in each split."""
 
@@ -72,6 +80,7 @@ class Content:
     left_out: Sequence[LeftOut]
     contact_sheet: Picture
     averaged: AveragedOver | None = None
+    first_layer: LayerPicture | None = None
 
 
 def render(content: Content) -> str:
