@@ -58,6 +58,11 @@ class Description(Settings):
         return Shape(self.channels, self.crop_size or self.image_size, outputs)
 
     @property
+    def output_names(self) -> list[str]:
+        """What each of the network's outputs stands for."""
+        return TASKS[self.task].names(self.classes, self.targets)
+
+    @property
     def task(self) -> catalogue.Task:
         return catalogue.LOSSES[self.loss].task
 
@@ -88,6 +93,7 @@ class Predictor(nn.Module):
         self.task = description.task
         self.classes = tuple(description.classes)
         self.targets = tuple(description.targets)
+        self.output_names = tuple(description.output_names)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
         self.seen = description.shape.image_size  # side of the centre that the network sees
         self.loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))

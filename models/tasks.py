@@ -3,7 +3,7 @@
 Which task it is follows from the loss (`catalogue.LOSSES[name].task`); the data must have what the task needs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from models import catalogue
 from models.losses import Located, Mixture, Targets, dominant
 
 HALF_OF_UNION = 0.5  # a box overlaps the true one enough from here on (ILSVRC; Russakovsky 2015, section 4.2)
+SIDES = ("left", "top", "right", "bottom")
 _BELOW_HALF = 0.49999997  # the float32 before 0.5
 
 
@@ -29,6 +30,9 @@ class Task:
     """The torch side of a task; its figure's name is in `catalogue.FIGURES`."""
 
     outputs: Callable[[int, int], int]  # how many, from the number of classes and of a target's numbers
+    names: Callable[
+        [Sequence[str], Sequence[str]], list[str]
+    ]  # what each output stands for, from those of classes, numbers
     total: Callable[[Tensor, Targets], Tensor]  # the figure, summed over a batch, from outputs and targets
     example: Callable[[int, int, int], Tensor | Located]  # targets of so many images, drawn, to time a step with
     answers: Callable[[Tensor, Centre], Tensor]  # what is said of pictures (N, any), in numbers that a user can read
@@ -122,8 +126,32 @@ def _probabilities_and_box(outputs: Tensor, centre: Centre) -> Tensor:
 
 
 TASKS: dict[catalogue.Task, Task] = {
-    "classification": Task(lambda classes, numbers: classes, _named_rightly, _some_labels, _probabilities),
-    "binary": Task(lambda classes, numbers: 1, _signed_rightly, _some_labels, _two_probabilities),
-    "regression": Task(lambda classes, numbers: numbers, _absolute_errors, _some_numbers, _numbers),
-    "localisation": Task(lambda classes, numbers: classes + 4, _found, _some_located, _probabilities_and_box),
+    "classification": Task(
+        lambda classes, numbers: classes,
+        lambda classes, numbers: list(classes),
+        _named_rightly,
+        _some_labels,
+        _probabilities,
+    ),
+    "binary": Task(
+        lambda classes, numbers: 1,
+        lambda classes, numbers: list(classes[1:]),
+        _signed_rightly,
+        _some_labels,
+        _two_probabilities,
+    ),
+    "regression": Task(
+        lambda classes, numbers: numbers,
+        lambda classes, numbers: list(numbers),
+        _absolute_errors,
+        _some_numbers,
+        _numbers,
+    ),
+    "localisation": Task(
+        lambda classes, numbers: classes + 4,
+        lambda classes, numbers: [*classes, *SIDES],
+        _found,
+        _some_located,
+        _probabilities_and_box,
+    ),
 }

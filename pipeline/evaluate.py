@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.networks.shape import Shape
 from pipeline import figures, paths, stage
 from pipeline.data.store import Split, open_split, read_classes, read_targets
 from pipeline.data.views import PLAIN, Averaged
@@ -19,9 +20,10 @@ from pipeline.evaluation import KINDS, Judged, Subject
 from pipeline.inference import predict
 from pipeline.machine import torch_device
 from pipeline.params import Params
-from pipeline.report import Common, LeftOut, Picture
+from pipeline.report import Common, LayerPicture, LeftOut, Picture
 from pipeline.tracking import open_run
 from pipeline.training.parameters import read_training_parameters
+from pipeline.weights_picture import draw, first_layer
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -143,6 +145,7 @@ def run(params: Params) -> None:
             parameters=list(trained.in_force.items()),
             left_out=left_out,
             contact_sheet=Picture(contact_sheet),
+            first_layer=_first_layer(model),
         )
         subject = Subject(model, train, validation, test, test_paths, params.evaluate.mistakes, views)
         with paths.replacing(paths.EVALUATION) as (folder,):
@@ -159,6 +162,13 @@ def run(params: Params) -> None:
         f"evaluate: test {splits['test'].told}; validation {splits['validation'].briefly};{averaged}"
         f" report in {paths.EVALUATION / 'report.html'}"
     )
+
+
+def _first_layer(model: "Predictor") -> LayerPicture | None:
+    """What artifacts/model holds as a picture, drawn anew for the page: light and dark."""
+    shape = Shape(model.image_shape[2], model.seen, len(model.output_names))
+    layer = first_layer(model.network, shape, model.output_names)
+    return LayerPicture(layer.kind, Picture(draw(layer), draw(layer, dark=True))) if layer is not None else None
 
 
 def _judge(model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN) -> Judged:

@@ -1,24 +1,23 @@
 """Pictures made of images: sheets with captions, thumbnails; as PNG bytes, equal for equal input."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.canvas import INK as _INK
+from pipeline.canvas import PAPER
+from pipeline.canvas import fitted as _fitted
+from pipeline.canvas import font as _font
+from pipeline.canvas import png as _png
 from pipeline.data.text import shown
-from pipeline.plane import AXES, HUES, PAPER, are_points, plane
+from pipeline.plane import AXES, HUES, are_points, plane
 
 if TYPE_CHECKING:
     from PIL import Image
-    from PIL.ImageFont import FreeTypeFont
 
-_INK = (40, 44, 52)
 OUTLINE = _WRONG = (201, 52, 43)
 _FAINT_INK = (106, 115, 128)
 _FRAME = AXES  # keeps white images apart from the paper
@@ -54,7 +53,7 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
         raise ValueError("a contact sheet needs at least one row")
     if are_points(rows[0][1]):
         return _scatter(rows)
-    font = _font()
+    font = _font(_FONT_SIZE)
     height, width = rows[0][1].shape[1:3]
     factor = max(1.0, _TARGET_SIDE // max(height, width)) * min(1.0, _LARGEST_SIDE / max(height, width))
     height, width = max(1, round(height * factor)), max(1, round(width * factor))  # as drawn
@@ -88,7 +87,7 @@ def _scatter(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> bytes:
     """The plane with the points (n, 1, 1, 2) of all rows, each in a colour of its own; the captions beside it."""
     from PIL import Image, ImageDraw
 
-    font = _font()
+    font = _font(_FONT_SIZE)
     captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
     width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
     height = max(_PLANE_SIDE, len(rows) * _LINE_HEIGHT)
@@ -123,7 +122,7 @@ def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]
     """A PNG of captioned rows; the headings stand above the columns of cells, of which a row may have fewer."""
     from PIL import Image, ImageDraw
 
-    font, small = _font(), _font(_SMALL_FONT_SIZE)
+    font, small = _font(_FONT_SIZE), _font(_SMALL_FONT_SIZE)
     first = rows[0][1][0].images
     side = max(first.shape[1:3])
     side = side * (_TARGET_SIDE // side) if side <= _TARGET_SIDE else min(side, _LARGEST_TILE)
@@ -283,30 +282,3 @@ def _within(pixels: NDArray[np.uint8], side: int) -> "Image.Image":
     height, width = pixels.shape[:2]
     factor: float = side // max(height, width) or side / max(height, width)
     return _resized(pixels, max(1, round(width * factor)), max(1, round(height * factor)))
-
-
-def _png(picture: "Image.Image") -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
-
-
-@cache
-def _font(size: int = _FONT_SIZE) -> "FreeTypeFont":
-    """DejaVu Sans, which matplotlib carries: the same everywhere, and it has most of the world's letters."""
-    from PIL import ImageFont
-
-    spec = find_spec("matplotlib")  # located without the import, which costs a second
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("matplotlib is not installed", name="matplotlib")
-    file = Path(spec.submodule_search_locations[0]) / "mpl-data/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _fitted(text: str, font: "FreeTypeFont", width: float) -> str:
-    """A text, cut with an ellipsis where it is too long for its place."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"

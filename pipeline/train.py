@@ -21,6 +21,7 @@ from pipeline.training.fit import TrainingData, describe, fit, is_helper
 from pipeline.training.parameters import FILE as PARAMETERS
 from pipeline.training.parameters import training_parameters
 from pipeline.training.recorder import DivergedError, Epoch, Fitted
+from pipeline.weights_picture import draw, first_layer
 
 CURVES = "learning_curves.csv"
 EXAMPLES = 4  # images in the logged model's input example
@@ -36,10 +37,14 @@ def history_table(history: Sequence[Epoch], figure: Figure) -> str:
 
 
 def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted) -> None:
-    """weights.safetensors, model.yaml and the learning curves as a table and a picture."""
-    save_model(folder, fitted.network, describe(params, data))
+    """weights.safetensors, model.yaml, the learning curves as a table and a picture, and one of the first layer."""
+    description = describe(params, data)
+    save_model(folder, fitted.network, description)
     (folder / CURVES).write_text(history_table(fitted.history, params.loss.figure), encoding="utf-8")
     (folder / "learning_curves.png").write_bytes(learning_curves(read_learning_curves(folder / CURVES)))
+    layer = first_layer(fitted.network, description.shape, description.output_names)
+    if layer is not None:
+        (folder / f"{layer.kind}.png").write_bytes(draw(layer))
 
 
 def run(params: Params) -> None:
@@ -69,7 +74,8 @@ def run(params: Params) -> None:
             (folder / PARAMETERS.name).write_text(parameters.to_json(), encoding="utf-8")
         tracked.log_artifact(PARAMETERS)
         tracked.log_artifact(paths.MODEL / CURVES)
-        tracked.log_artifact(paths.MODEL / "learning_curves.png")
+        for picture in sorted(paths.MODEL.glob("*.png")):
+            tracked.log_artifact(picture)
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
         best = fitted.best  # whose weights were written: val/* ends with the last epoch
         figure = chosen.loss.figure

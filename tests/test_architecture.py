@@ -22,6 +22,7 @@ STAGES = ("source", "prepare", "augment", "search", "train", "evaluate")
 FLOORS: dict[str, int] = {
     "models": 0,
     "pipeline": 0,
+    "pipeline.canvas": 0,
     "pipeline.errors": 0,
     "pipeline.locks": 0,
     "pipeline.machine": 0,
@@ -34,6 +35,7 @@ FLOORS: dict[str, int] = {
     "pipeline.data": 1,
     "pipeline.pictures": 1,
     "pipeline.plane": 1,
+    "pipeline.weights_picture": 1,
     "pipeline.metrics": 1,
     "pipeline.figures": 1,
     "pipeline.report": 1,

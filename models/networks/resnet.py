@@ -62,7 +62,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (N, inputs, h, w) to (N, outputs, h / stride, w / stride)."""
-        branch = self.branch(x)
+        branch: Tensor = self.branch(x)
         if self.survival < 1:
             survives = torch.empty((), dtype=branch.dtype, device=branch.device)
             branch = branch * (survives.bernoulli_(self.survival) if self.training else self.survival)

@@ -7,7 +7,7 @@ are other people's text: the template escapes all of it, and the page's own poli
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,14 @@ class Picture:
 
     light: bytes
     dark: bytes | None = None
+
+
+@dataclass(frozen=True)
+class LayerPicture:
+    """The weights that see the images: "templates" or "filters"."""
+
+    kind: str
+    picture: Picture
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,7 @@ class Common:
     parameters: Sequence[tuple[str, Any]]  # key and value, those in force
     left_out: Sequence[LeftOut]
     contact_sheet: Picture
+    first_layer: LayerPicture | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The stage on a small real model: every output against figures worked out here, and every way to spoil its inputs."""
 
+import base64
 import csv
 import json
 import shutil
@@ -24,6 +25,7 @@ from models.networks.shape import Shape
 from pipeline import evaluate, inference, params, paths
 from pipeline.data.store import open_split, write_split
 from pipeline.errors import Mistake
+from pipeline.weights_picture import draw, first_layer
 
 REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("zero", "<script>alert(1)</script>", "$x_1$ 猫", 'three, or "drei"')
@@ -222,6 +224,15 @@ def test_the_report_shows_what_was_searched_what_was_in_force_and_what_was_left_
     assert "zero/bad.png" in html
     assert "<script" not in html
     assert "tracking" not in html  # where the runs go changes no result
+
+
+def test_the_report_shows_the_models_templates(finished: tuple[Path, Recorder]):
+    html = (finished[0] / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
+    layer = first_layer(load_model(finished[0] / paths.MODEL).network, Shape(1, SIDE, len(CLASSES)), CLASSES)
+    assert layer is not None
+    assert "<h2>Templates</h2>" in html
+    for dark in (False, True):
+        assert base64.b64encode(draw(layer, dark=dark)).decode("ascii") in html
 
 
 def test_the_run_is_tracked_with_its_inputs_and_figures(finished: tuple[Path, Recorder]):

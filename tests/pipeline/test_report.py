@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline import metrics, pictures, report
 from pipeline.pictures import Mistaken
-from pipeline.report import ClassCount, Content, LeftOut, Picture
+from pipeline.report import ClassCount, Content, LayerPicture, LeftOut, Picture
 from pipeline.training.parameters import Searched
 
 LEFT_OUT = [LeftOut(f"<u>{number}.jpg", "truncated") for number in range(15)]
@@ -161,6 +161,16 @@ def test_the_headline_and_the_tables_say_the_figures(page: Page):
 def test_special_cases_are_said(changes: dict[str, object], said: str):
     text = Page(report.render(dataclasses.replace(content(), **changes))).text
     assert said in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("kind", "title"), [("templates", "Templates"), ("filters", "First-layer filters")])
+def test_a_first_layer_is_shown_under_its_name(kind: str, title: str, page: Page):
+    shown = Page(report.render(dataclasses.replace(content(), first_layer=LayerPicture(kind, Picture(png(6), png(7))))))
+    assert title in shown.text
+    assert title not in page.text
+    for value, tag, name in ((6, "img", "src"), (7, "source", "srcset")):
+        found = [attributes[name] or "" for attributes in shown.named(tag)]
+        assert base64.b64encode(png(value)).decode() in {uri.split(",")[1] for uri in found}
 
 
 def test_a_faultless_model_is_said_to_be_one():
