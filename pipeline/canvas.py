@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from PIL.ImageFont import FreeTypeFont
 
-PAPER, INK = (255, 255, 255), (40, 44, 52)
-DARK_PAPER, DARK_INK = (22, 27, 34), (230, 237, 243)  # of the report on a dark page
+PAPER, INK, FAINT = (255, 255, 255), (40, 44, 52), (214, 218, 224)
+DARK_PAPER, DARK_INK, DARK_FAINT = (22, 27, 34), (230, 237, 243), (52, 60, 70)  # of the report on a dark page
 
 
 def png(picture: "Image.Image") -> bytes:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.canvas import PAPER
+from pipeline.canvas import FAINT, PAPER
 from pipeline.data.store import Rows
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ HUES = (
     (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66),
     (0, 0, 0), (110, 110, 110), (180, 180, 180),
 )  # fmt: skip
-AXES = (214, 218, 224)
+AXES = FAINT
 _RIM = 0.03  # of the side, so that discs at the edge are whole
 _FINE = 3  # drawn so many times as large and reduced, which makes discs round
 

@@ -64,7 +64,9 @@ def draw(layer: FirstLayer, *, dark: bool = False) -> bytes:
     side, most = _tile(layer.kind, units)
     columns = -(-units // -(-units // most))  # the rows are of equal length, or nearly
     tiles = [_enlarged(pixels(weights, limit), side) for weights in layer.weights[:units]]
-    paper, ink = (canvas.DARK_PAPER, canvas.DARK_INK) if dark else (canvas.PAPER, canvas.INK)
+    paper, ink, frame = canvas.PAPER, canvas.INK, canvas.FAINT
+    if dark:
+        paper, ink, frame = canvas.DARK_PAPER, canvas.DARK_INK, canvas.DARK_FAINT
     font = canvas.font(_FONT_SIZE)
     width, height = side + _GAP, tiles[0].height + _GAP + (_LINE_HEIGHT if layer.kind == "templates" else 0)
     across, down = max(columns * width - _GAP, _NARROWEST), -(-units // columns) * height
@@ -73,7 +75,9 @@ def draw(layer: FirstLayer, *, dark: bool = False) -> bytes:
     paint = ImageDraw.Draw(sheet)
     for unit, tile in enumerate(tiles):
         x, y = _GAP + unit % columns * width, _GAP + unit // columns * height
-        sheet.paste(tile, (x + (side - tile.width) // 2, y))
+        left = x + (side - tile.width) // 2
+        paint.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=frame)
+        sheet.paste(tile, (left, y))
         caption = canvas.fitted(shown(layer.captions[unit]), font, side)
         paint.text((x + side / 2, y + tile.height + _LINE_HEIGHT / 2), caption, ink, font, "mm")
     for line, text in enumerate(legend):
