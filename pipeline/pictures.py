@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.canvas import INK as _INK
-from pipeline.canvas import PAPER
-from pipeline.canvas import fitted as _fitted
-from pipeline.canvas import font as _font
-from pipeline.canvas import png as _png
 from pipeline.data.text import shown
+from pipeline.drawing import INK as _INK
+from pipeline.drawing import PAPER
+from pipeline.drawing import fitted as _fitted
+from pipeline.drawing import font as _font
+from pipeline.drawing import png as _png
 from pipeline.plane import AXES, HUES, are_points, plane
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.canvas import FAINT, PAPER
 from pipeline.data.store import Rows
+from pipeline.drawing import FAINT, PAPER
 
 if TYPE_CHECKING:
     from PIL import Image

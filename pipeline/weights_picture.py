@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.networks.shape import Shape
-from pipeline import canvas
+from pipeline import drawing
 from pipeline.data.text import shown
 
 if TYPE_CHECKING:
@@ -64,13 +64,13 @@ def draw(layer: FirstLayer, *, dark: bool = False) -> bytes:
     side, most = _tile(layer.kind, units)
     columns = -(-units // -(-units // most))  # the rows are of equal length, or nearly
     tiles = [_enlarged(pixels(weights, limit), side) for weights in layer.weights[:units]]
-    paper, ink, frame = canvas.PAPER, canvas.INK, canvas.FAINT
+    paper, ink, frame = drawing.PAPER, drawing.INK, drawing.FAINT
     if dark:
-        paper, ink, frame = canvas.DARK_PAPER, canvas.DARK_INK, canvas.DARK_FAINT
-    font = canvas.font(_FONT_SIZE)
+        paper, ink, frame = drawing.DARK_PAPER, drawing.DARK_INK, drawing.DARK_FAINT
+    font = drawing.font(_FONT_SIZE)
     width, height = side + _GAP, tiles[0].height + _GAP + (_LINE_HEIGHT if layer.kind == "templates" else 0)
     across, down = max(columns * width - _GAP, _NARROWEST), -(-units // columns) * height
-    legend = canvas.wrapped(_legend(layer, limit), font, across)
+    legend = drawing.wrapped(_legend(layer, limit), font, across)
     sheet = Image.new("RGB", (across + 2 * _GAP, down + 3 * _GAP + len(legend) * _LINE_HEIGHT), paper)
     paint = ImageDraw.Draw(sheet)
     for unit, tile in enumerate(tiles):
@@ -78,11 +78,11 @@ def draw(layer: FirstLayer, *, dark: bool = False) -> bytes:
         left = x + (side - tile.width) // 2
         paint.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=frame)
         sheet.paste(tile, (left, y))
-        caption = canvas.fitted(shown(layer.captions[unit]), font, side)
+        caption = drawing.fitted(shown(layer.captions[unit]), font, side)
         paint.text((x + side / 2, y + tile.height + _LINE_HEIGHT / 2), caption, ink, font, "mm")
     for line, text in enumerate(legend):
         paint.text((_GAP, down + 2 * _GAP + line * _LINE_HEIGHT), text, ink, font)
-    return canvas.png(sheet)
+    return drawing.png(sheet)
 
 
 def _tile(kind: str, units: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ STAGES = ("source", "prepare", "augment", "search", "train", "evaluate")
 FLOORS: dict[str, int] = {
     "models": 0,
     "pipeline": 0,
-    "pipeline.canvas": 0,
+    "pipeline.drawing": 0,
     "pipeline.errors": 0,
     "pipeline.locks": 0,
     "pipeline.machine": 0,
