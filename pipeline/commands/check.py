@@ -106,6 +106,7 @@ def count_images(chosen: Params) -> Images:
     chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
     require_classes(scan.classes)
+    chosen.loss.require_task("classification")
     if wrong := unknown_classes(chosen.augment, scan.classes):
         raise Mistake(*wrong)
     given = Counter(found.split for found in scan.found)
@@ -162,10 +163,10 @@ class Estimate:
 def estimate(chosen: Params, images: Images) -> Estimate:
     """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
     train = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
-    batches = math.ceil(train / chosen.train.batch_size)
+    batch = min(chosen.train.batch_size or train, train)
+    batches = math.ceil(train / batch)
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
-    batch = min(chosen.train.batch_size, train)
     step_seconds, measured, device, parameters = _time_steps(chosen, batch, images.classes)
     return Estimate(
         steps=batches * chosen.train.epochs,

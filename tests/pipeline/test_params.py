@@ -201,6 +201,7 @@ FREE = {
     path: field
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
+    and path[-1] not in ("accumulate_batches", "clip_norm", "monitor")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
     and path[-1] not in ("alternating_flip", "per_class", "per_image")
 }
@@ -305,7 +306,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
         f"data.source: \"folders\" is not allowed; must be one of {', '.join(SOURCES)}; did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
-        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
+        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, alexnet, rmsprop, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
         "train.epoch: unknown key; did you mean 'epochs'?",
         "search.space.optimizer.lr: empty range: low 0.9 is not below high 0.5",
