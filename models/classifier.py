@@ -85,6 +85,7 @@ class Classifier(lightning.LightningModule):
             group["initial_lr"] = group["lr"]
         if (radius := self._regularization.max_norm) is not None:
             held = matrices(self.network)
+            project(held, radius)  # the first weights too: a moving average begins with them
             optimizer.register_step_post_hook(lambda *_: project(held, radius))
         return optimizer
 

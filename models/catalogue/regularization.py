@@ -4,8 +4,8 @@ from models.catalogue.settings import Settings, setting
 
 
 class Regularization(Settings):
-    """Added to the mean data loss: l1 sum |W| + l2 sum W^2 + elastic_net sum (beta W^2 + |W|) over matrices and filters;
-    beside it the ball that each unit's weights are kept in, and dropout."""
+    """Added to the mean data loss: l1 sum |W| + l2 sum W^2 + elastic_net sum (beta W^2 + |W|) over matrices and filter
+    banks; beside it the ball that each unit's weights are kept in, and dropout."""
 
     l1: float = setting("strength of sum |W|", ge=0, search=(1e-7, 1e-3, "log"))
     l2: float = setting("strength of sum W^2 (SGD's weight decay is twice this)", ge=0, search=(1e-6, 1e-2, "log"))

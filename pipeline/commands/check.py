@@ -44,6 +44,8 @@ def check() -> int:
     for line in notices(chosen):
         print(line)
     print(_size(images))
+    for line in whole_batch(chosen, images):
+        print(line)
     for line in estimate(chosen, images).lines():
         print(line)
     print("params.yaml and dvc.yaml are valid")
@@ -123,6 +125,19 @@ def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
     else:
         validation = round(images.total * chosen.data.validation_fraction)
     return max(1, images.total - test - validation), validation, test
+
+
+def whole_batch(chosen: Params, images: Images) -> list[str]:
+    """What a step on all training images holds at once, where that is asked for."""
+    if chosen.train.batch_size is not None:
+        return []
+    count = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
+    side = chosen.augment.seen(chosen.data.resolved_image_size)
+    pixels = count * side * side * chosen.data.resolved_channels * 4
+    return [
+        f"train.batch_size: null: each step holds all {count:,} training images at once, {pixels / 1e6:,.3g} MB as the"
+        " network sees them; what it computes of them comes on top"
+    ]
 
 
 def _size(images: Images) -> str:
