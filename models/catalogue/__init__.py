@@ -6,7 +6,21 @@ models/networks/NAME.py, or a function in the table of models/losses.py, optimiz
 in params.yaml, completed by editors, can be searched, and is tested by the conformance suite.
 """
 
-from models.catalogue.losses import L2, LOSSES, BinaryHinge, Localisation, Loss, SmoothL1, Softmax, Svm
+from models.catalogue.losses import (
+    L1,
+    L2,
+    LOSSES,
+    BinaryHinge,
+    Huber,
+    Localisation,
+    Loss,
+    OneAgainstAll,
+    Regression,
+    SmoothL1,
+    Softmax,
+    SquaredHinge,
+    Svm,
+)
 from models.catalogue.networks import (
     NETWORKS,
     Activation,
@@ -20,7 +34,18 @@ from models.catalogue.networks import (
     Resnet,
     Vgg,
 )
-from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
+from models.catalogue.optimizers import (
+    OPTIMIZERS,
+    Adagrad,
+    Adam,
+    Adamw,
+    AlexnetRule,
+    Muon,
+    Optimizer,
+    RandomSearch,
+    Rmsprop,
+    Sgd,
+)
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
 from models.catalogue.settings import Settings, setting
@@ -28,37 +53,46 @@ from models.catalogue.tasks import FIGURES, Figure, Task
 
 __all__ = [
     "FIGURES",
+    "L1",
     "L2",
     "LOSSES",
     "NETWORKS",
     "OPTIMIZERS",
     "SCHEDULES",
     "Activation",
+    "Adagrad",
     "Adam",
     "Adamw",
     "Alexnet",
+    "AlexnetRule",
     "BinaryHinge",
     "Constant",
     "Convnet",
     "Cosine",
     "Figure",
     "Form",
+    "Huber",
     "Linear",
     "Localisation",
     "Loss",
     "Mlp",
     "Muon",
     "Network",
+    "OneAgainstAll",
     "OneCycle",
     "Optimizer",
     "Plateau",
     "Preresnet",
+    "RandomSearch",
+    "Regression",
     "Regularization",
     "Resnet",
+    "Rmsprop",
     "Settings",
     "Sgd",
     "SmoothL1",
     "Softmax",
+    "SquaredHinge",
     "Step",
     "Svm",
     "Task",

@@ -44,6 +44,8 @@ def check() -> int:
     for line in notices(chosen):
         print(line)
     print(_size(images))
+    for line in whole_batch(chosen, images):
+        print(line)
     for line in estimate(chosen, images).lines():
         print(line)
     print("params.yaml and dvc.yaml are valid")
@@ -129,6 +131,19 @@ def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
     return max(1, images.total - test - validation), validation, test
 
 
+def whole_batch(chosen: Params, images: Images) -> list[str]:
+    """What a step on all training images holds at once, where that is asked for."""
+    if chosen.train.batch_size is not None:
+        return []
+    count = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
+    side = chosen.augment.seen(chosen.data.resolved_image_size)
+    pixels = count * side * side * chosen.data.resolved_channels * 4
+    return [
+        f"train.batch_size: null: each step holds all {count:,} training images at once, {pixels / 1e6:,.3g} MB as the"
+        " network sees them; what it computes of them comes on top"
+    ]
+
+
 def _size(images: Images) -> str:
     answers = f"in {images.classes} classes" if images.classes else f"with {images.targets} targets each"
     return f"{images.total:,} image files {answers}"
@@ -168,10 +183,10 @@ class Estimate:
 def estimate(chosen: Params, images: Images) -> Estimate:
     """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
     train = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
-    batches = math.ceil(train / chosen.train.batch_size)
+    batch = min(chosen.train.batch_size or train, train)
+    batches = math.ceil(train / batch)
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
-    batch = min(chosen.train.batch_size, train)
     step_seconds, measured, device, parameters = _time_steps(chosen, batch, images)
     return Estimate(
         steps=batches * chosen.train.epochs,
