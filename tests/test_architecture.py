@@ -39,6 +39,7 @@ FLOORS: dict[str, int] = {
     "pipeline.metrics": 1,
     "pipeline.figures": 1,
     "pipeline.report": 1,
+    "pipeline.evaluation": 1,
     "pipeline.inference": 1,
     "pipeline.tracking": 1,
     "pipeline.training.parameters": 1,

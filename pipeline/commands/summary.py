@@ -16,7 +16,7 @@ _REPORT = paths.EVALUATION / "report.html"
 
 
 def summary() -> int:
-    """Print accuracies, the searched values beside those of params.yaml, and where to look further.
+    """Print how good the model is, the searched values beside those of params.yaml, and where to look further.
 
     Raises Mistake where nothing has been evaluated yet, or the model has gone since.
     """
@@ -35,11 +35,12 @@ def summary() -> int:
     table.add_column("")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
-    for name in ("accuracy", "loss"):
+    for name in (*_figures_in(metrics), "loss"):
         table.add_row(name, *(_figure(metrics, split, name) for split in ("validation", "test")))
     if "test_tta" in metrics:
-        averaged = (_figure(metrics, split, "accuracy") for split in ("validation_tta", "test_tta"))
-        table.add_row("accuracy over views", *averaged)
+        name = _figures_in(metrics)[0]
+        averaged = (_figure(metrics, split, name) for split in ("validation_tta", "test_tta"))
+        table.add_row(f"{name} over views", *averaged)
     searched = Table(title=None, show_edge=False, pad_edge=False)
     searched.add_column("searched")
     searched.add_column("params.yaml", justify="right")
@@ -83,6 +84,15 @@ def read_metrics() -> dict[str, Any]:
     if not isinstance(content, dict):
         raise Mistake(f"{_METRICS}: not a mapping; run `dvc repro evaluate` again")
     return content
+
+
+_SHOWN = ("localisation_accuracy", "mean_iou", "accuracy", "mae", "rmse", "r2")  # where there are such
+
+
+def _figures_in(metrics: Mapping[str, Any]) -> list[str]:
+    """The names of what is shown of a task, its own figure first."""
+    test = metrics.get("test")
+    return [name for name in _SHOWN if isinstance(test, Mapping) and name in test] or ["accuracy"]
 
 
 def _shown(value: Any) -> str:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from models.catalogue import FIGURES
 from pipeline.errors import Mistake
 from pipeline.lineage import host
 from pipeline.params import Params
@@ -73,13 +74,14 @@ def where(run: Recorded) -> str:
     return "this machine" if found == host.machine() else "another machine"
 
 
+_FIGURES = [figure.name for figure in reversed(FIGURES.values())]  # localisation's own before its classes' accuracy
 KEY_METRICS = {
     "source": ("source/images",),
     "prepare": ("images/train",),
-    "search": ("search/best_val_accuracy",),
-    "trial": ("search/val_accuracy", "val/accuracy"),
-    "train": ("best/val_accuracy",),
-    "evaluate": ("test/accuracy",),
+    "search": tuple(f"search/best_val_{name}" for name in _FIGURES),
+    "trial": tuple(f"{before}{name}" for before in ("search/val_", "val/") for name in _FIGURES),
+    "train": tuple(f"best/val_{name}" for name in _FIGURES),
+    "evaluate": tuple(f"test/{name}" for name in _FIGURES),
 }
 
 

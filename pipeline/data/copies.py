@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.data.augmentation import Policy, render
+from pipeline.data.augmentation.targets import moved_boxes
 from pipeline.data.mixing import Mixing, mixed
 from pipeline.data.store import INDEX, Rows, Split, write_split
+
+_BLOCK = 1024  # images whose boxes are moved together
 
 
 def pictures(
@@ -37,7 +40,8 @@ def write_copies(folder: Path, split: Split, policy: Policy, copies: int, classe
     """Write the images of `split` with `copies` augmented ones of each, as a split, a block in memory at a time.
 
     The first N rows are the images as evaluation sees them; row (1 + c) * N + i is sample i as `policy` has it in epoch
-    c, with the path, label and hash of the image that it was made of. Nothing is mixed in: a row has one label.
+    c, with the path, label, targets and hash of the image that it was made of, and its box where it is moved to.
+    Nothing is mixed in: a row has one label.
     """
     import pyarrow.parquet as pq
 
@@ -49,7 +53,23 @@ def write_copies(folder: Path, split: Split, policy: Policy, copies: int, classe
         index.column("path").to_pylist() * (1 + copies),
         classes,
         index.column("sha256").to_pylist() * (1 + copies),
+        targets=None if split.targets is None else np.tile(split.targets, (1 + copies, 1)),
+        boxes=None if split.boxes is None else _moved_boxes(split, policy, copies),
     )
+
+
+def _moved_boxes(split: Split, policy: Policy, copies: int) -> NDArray[np.float32]:
+    """Where the images' boxes are in the images and their copies: ((1 + copies) * N, 4), in pixels, clipped."""
+    assert split.boxes is not None
+    moved = []
+    for block in range(1 + copies):
+        for start in range(0, len(split), _BLOCK):
+            samples = np.arange(start, min(start + _BLOCK, len(split)))
+            _, maps = (
+                policy.augmented(split.images, block - 1, samples) if block else policy.plain(split.images, samples)
+            )
+            moved.append(moved_boxes(split.boxes[samples].astype(np.float64), maps, split.images.shape[1]).edges)
+    return np.concatenate(moved).astype(np.float32)
 
 
 class _Copies:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.catalogue import FIGURES
 from pipeline import paths
 
 STAGES = ("train", "evaluate")  # what other seeds can be asked of
@@ -99,7 +100,8 @@ def with_seed(params: bytes, seed: int) -> bytes:
 
 
 def figures(metrics: Mapping[str, Mapping[int, float]], stage: str) -> dict[str, float]:
-    """What is judged of a run: the last values of its accuracy and loss, on test images after evaluate, else on
+    """What is judged of a run: the last values of its task's figure and loss, on test images after evaluate, else on
     validation images, of the epoch whose weights were kept."""
-    wanted = {"evaluate": ("test/accuracy", "test/loss"), "train": ("best/val_accuracy", "best/val_loss")}[stage]
+    before = {"evaluate": "test/", "train": "best/val_"}[stage]
+    wanted = [before + name for name in (*dict.fromkeys(figure.name for figure in FIGURES.values()), "loss")]
     return {name: metrics[name][max(metrics[name])] for name in wanted if metrics.get(name)}

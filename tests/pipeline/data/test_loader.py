@@ -26,7 +26,7 @@ def batches(batch_size=8, augment=OFF, seed=0, training=True, **options) -> Batc
 
 def order(loader: Batches, epoch: int) -> list[int]:
     loader.set_epoch(epoch)
-    return torch.cat([batch.labels for batch in loader]).tolist()
+    return torch.cat([batch.targets for batch in loader]).tolist()
 
 
 @given(batch_size=st.integers(1, 50), epoch=st.integers(0, 1000), seed=st.integers(0, 2**63 - 1))
@@ -84,23 +84,23 @@ def test_devices_together_see_the_batches_of_one(world):
     whole = batches(12)
     assert [len(part) for part in parts] == [len(whole)] * world  # 40 = 3 * 12 + 4
     for together, *shares in zip(whole, *parts, strict=True):
-        seen = sorted(torch.cat([share.labels for share in shares]).tolist())
-        assert set(seen) <= set(together.labels.tolist())
-        assert len(seen) == len(together.labels) - len(together.labels) % world
-        assert len({len(share.labels) for share in shares}) == 1
+        seen = sorted(torch.cat([share.targets for share in shares]).tolist())
+        assert set(seen) <= set(together.targets.tolist())
+        assert len(seen) == len(together.targets) - len(together.targets) % world
+        assert len({len(share.targets) for share in shares}) == 1
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_devices_together_validate_every_image_once(world):
     parts = [batches(13, training=False, rank=rank, world=world) for rank in range(world)]
-    seen = [label for part in parts for batch in part for label in batch.labels.tolist()]
+    seen = [label for part in parts for batch in part for label in batch.targets.tolist()]
     assert sorted(seen) == list(range(len(SPLIT)))
     assert all(len(list(part)) == len(part) for part in parts)
 
 
 @pytest.mark.parametrize(("world", "batch_size", "lengths"), [(1, 39, [40]), (1, 13, [13, 13, 14]), (3, 19, [19, 21])])
 def test_a_rest_too_small_to_share_joins_the_batch_before_it(world, batch_size, lengths):
-    parts = [[len(batch.labels) for batch in batches(batch_size, rank=rank, world=world)] for rank in range(world)]
+    parts = [[len(batch.targets) for batch in batches(batch_size, rank=rank, world=world)] for rank in range(world)]
     assert parts == [[length // world for length in lengths]] * world
 
 
@@ -125,4 +125,4 @@ def test_rendering_gives_the_networks_layout(channels_last, memory):
     assert rendered.shape == (8, 3, 9, 9)
     assert rendered.dtype == torch.float32
     assert rendered.is_contiguous(memory_format=memory)
-    assert torch.equal(labels, raw.labels)
+    assert torch.equal(labels, raw.targets)

@@ -77,7 +77,7 @@ def test_partners_come_from_the_whole_split_and_are_augmented_by_their_own_numbe
     assert seen == set(range(COUNT))
     (batch,) = batches("mixup", COUNT, 0)
     partners, masks = batch.mix
-    alone = torch.from_numpy(pixels(policy(ALL), 0, partners.labels.tolist())).permute(0, 3, 1, 2)
+    alone = torch.from_numpy(pixels(policy(ALL), 0, partners.targets.tolist())).permute(0, 3, 1, 2)
     share = masks.shares[:, None, None, None]
     assert torch.equal(batch.rendered()[0], render(batch.images, batch.maps) * share + alone * (1 - share))
 
@@ -163,7 +163,7 @@ def test_a_coin_chooses_between_both():
 def test_all_of_a_batch_goes_to_the_device():
     batch = next(iter(batches("both", 8, 0))).to(torch.device("meta"))
     partners, masks = batch.mix
-    tensors = [batch.images, batch.labels, batch.maps.colour, partners.images, partners.labels, partners.maps.colour]
+    tensors = [batch.images, batch.targets, batch.maps.colour, partners.images, partners.targets, partners.maps.colour]
     assert {tensor.device.type for tensor in [*tensors, *masks]} == {"meta"}
 
 
@@ -182,5 +182,5 @@ def test_off_is_off_and_validation_never_mixes():
 def test_mixing_changes_neither_the_order_nor_the_image_that_is_mixed():
     plain = Batches(SPLIT, Policy(ALL, STATISTICS, SIZE, 0), 8, training=True, seed=0)
     for with_mix, without in zip(batches("both", 8, 0), plain, strict=True):
-        assert torch.equal(with_mix.labels, without.labels)
+        assert torch.equal(with_mix.targets, without.targets)
         assert torch.equal(with_mix.images, without.images)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.catalogue import FIGURES
 from pipeline import paths
 from pipeline.data import loader
 from pipeline.data.augmentation import Policy
@@ -328,8 +329,11 @@ def test_the_best_epoch_is_accurate_then_of_low_loss():
     def epoch(accuracy: float, loss: float) -> Epoch:
         return Epoch(1, 1, train_loss=0, train_figure=0, val_loss=loss, val_figure=accuracy, lr=0)
 
-    assert epoch(0.9, 2.0).rank > epoch(0.8, 1.0).rank
-    assert epoch(0.9, 1.0).rank > epoch(0.9, 2.0).rank
+    accuracy, mae = FIGURES["classification"], FIGURES["regression"]
+    assert epoch(0.9, 2.0).rank(accuracy) > epoch(0.8, 1.0).rank(accuracy)
+    assert epoch(0.9, 1.0).rank(accuracy) > epoch(0.9, 2.0).rank(accuracy)
+    assert epoch(0.8, 2.0).rank(mae) > epoch(0.9, 1.0).rank(mae)
+    assert epoch(0.9, 1.0).rank(mae) > epoch(0.9, 2.0).rank(mae)
 
 
 def test_keeps_the_weights_of_the_best_epoch_not_the_last(data, small_params):
@@ -338,7 +342,7 @@ def test_keeps_the_weights_of_the_best_epoch_not_the_last(data, small_params):
     seen: list[Epoch] = []
     longer = fit(small_params(train={"epochs": 8}, **noisy), data, on_epoch=seen.append)
     assert tuple(seen) == longer.history
-    assert longer.best == max(seen, key=lambda epoch: epoch.rank)
+    assert longer.best == max(seen, key=lambda epoch: epoch.rank(FIGURES["classification"]))
     assert longer.best.epoch < 8, "choose another rate: the last epoch is the best, which shows nothing"
     shorter = fit(small_params(train={"epochs": longer.best.epoch}, **noisy), data)
     assert equal(longer, shorter)
@@ -438,10 +442,9 @@ def test_batches_of_one_image_are_for_networks_without_batch_normalization(data,
         fit(small_params(train=one, **ONE_PIXEL), data)
 
 
-def test_a_set_without_classes_is_refused_before_anything_is_trained(project):
-    (project / "data/prepared/classes.json").write_text("[]")
-    with pytest.raises(Mistake, match=r"data\.source: .* no classes, and no model here learns numbers"):
-        TrainingData.open()
+def test_a_loss_that_does_not_fit_the_data_is_refused_before_anything_is_trained(data, small_params):
+    with pytest.raises(Mistake, match=r"loss\.name: l2 learns numbers, but data\.source digits has 3 classes"):
+        fit(small_params(loss={"name": "l2"}), data)
 
 
 def test_a_network_too_deep_for_the_images_is_the_users_mistake(data, small_params):
