@@ -286,7 +286,7 @@ def test_check_refuses_a_loss_for_another_task(clone: Callable[[], Path]) -> Non
     changed(folder, ("  name: softmax ", "  name: smooth_l1 "))
     result = retrace(folder, "check")
     assert result.returncode == ExitStatus.MISTAKE
-    assert result.stderr.startswith("params.yaml: loss.name: smooth_l1 is for regression, these data are for classifica")
+    assert result.stderr.startswith("params.yaml: loss.name: smooth_l1 is for regression, these data are")
 
 
 def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:
