@@ -58,7 +58,7 @@ def test_in_the_ravine_plain_descent_zig_zags_and_momentum_gets_further():
     best = (1 + math.sqrt(STEEPNESS)) ** 2  # Polyak 1964: rate 4 / best, momentum ((sqrt k - 1) / (sqrt k + 1))^2
     momentum = path("ravine", "sgd", SGD, 4 / best, (math.sqrt(STEEPNESS) - 1) ** 2 / best, 40)
     surface = SURFACES["ravine"]
-    assert surface.height(momentum[-1]) < 1e-6 * surface.height(plain[-1])
+    assert surface.height(momentum[-1]) < 1e-4 * surface.height(plain[-1])
 
 
 def test_at_the_saddle_plain_descent_waits_and_adagrad_does_not():
