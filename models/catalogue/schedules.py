@@ -12,22 +12,22 @@ class Constant(Settings):
 class Step(Settings):
     """The rate is multiplied by `factor` after every `every_epochs` epochs."""
 
-    every_epochs: int = setting("epochs between two drops", ge=1)
+    every_epochs: int = setting("epochs between two drops", ge=1, search=(1, 30, "log"))
     factor: float = setting("what the rate is multiplied by", gt=0, le=1, search=(0.1, 0.9))
 
 
 class Cosine(Settings):
     """Half a cosine from the rate down to `final_fraction` of it (Loshchilov & Hutter 2017, without restarts)."""
 
-    final_fraction: float = setting("the last rate as a fraction of optimizer.lr", ge=0, le=1)
+    final_fraction: float = setting("the last rate as a fraction of optimizer.lr", ge=0, le=1, search=(0.0, 0.1))
 
 
 class OneCycle(Settings):
     """Up from `initial_fraction` to the rate, then down to `final_fraction`, both linearly (Smith & Topin 2018)."""
 
     rise: float = setting("share of all steps spent rising", gt=0, lt=1, search=(0.1, 0.5))
-    initial_fraction: float = setting("the first rate as a fraction of optimizer.lr", ge=0, le=1)
-    final_fraction: float = setting("the last rate as a fraction of optimizer.lr", ge=0, le=1)
+    initial_fraction: float = setting("the first rate as a fraction of optimizer.lr", ge=0, le=1, search=(0.01, 0.5))
+    final_fraction: float = setting("the last rate as a fraction of optimizer.lr", ge=0, le=1, search=(0.0, 0.1))
 
 
 class Plateau(Settings):

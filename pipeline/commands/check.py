@@ -65,6 +65,8 @@ def notices(chosen: Params) -> list[str]:
         lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
     if chosen.search.trials == 1:
         lines.append("search.trials: 1 tries params.yaml's own values only")
+    if not chosen.optimizer.settings.follows_the_slope:
+        lines.append(f"optimizer.lr, schedule: without meaning for {chosen.optimizer.name}, which follows no slope")
     schedule, trial_epochs = chosen.schedule, chosen.search.epochs or chosen.train.epochs
     if chosen.search.trials > 1 and schedule.name == "step" and schedule.settings.every_epochs >= trial_epochs:
         lines.append(

@@ -86,7 +86,7 @@ class _Loss(Choice):
 
 
 class _Schedule(Choice):
-    warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
+    warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0, search=(0, 5))
 
 
 class _Data(Switch):
@@ -186,7 +186,7 @@ class Train(Section):
     batch_size: int | None = setting(
         "images a step; null: the whole training split", ge=1, le=1_000_000, search=(16, 512, "log")
     )
-    accumulate_batches: int = setting("batches whose gradients make one step", ge=1, le=65_536)
+    accumulate_batches: int = setting("batches whose gradients make one step", ge=1, le=65_536, search=(1, 8))
     limit_batches: int | None = setting("batches an epoch at most; null: all", ge=1)
     early_stopping_epochs: int | None = setting("epochs without a better validation loss; null: never", ge=1)
     clip_norm: float | None = setting(

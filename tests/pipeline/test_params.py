@@ -138,6 +138,13 @@ def test_the_schema_for_editors_is_current() -> None:
     assert SHIPPED.startswith("# yaml-language-server: $schema=docs/params.schema.json")
 
 
+@pytest.mark.parametrize("section", ["loss", "regularization", "optimizer", "schedule"])
+def test_the_page_on_training_names_every_family_and_key(section: str) -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    keys = {key for path in LEAVES if path[0] == section for key in path[1:]} - {"name"}
+    assert not [key for key in sorted(keys) if f"`{key}`" not in page and f"{section}.{key}" not in page]
+
+
 def test_the_schema_describes_every_key() -> None:
     schema = json.loads(params.json_schema())
     for path, field in LEAVES.items():

@@ -121,14 +121,16 @@ def test_clipping_shortens_the_whole_gradient_of_a_step(data, small_params, trai
     assert equal(free, whole)
 
 
-@pytest.mark.parametrize("ema_decay", [None, 0.9])
-def test_max_norm_holds_for_the_weights_that_are_kept(data, small_params, ema_decay):
-    """The average too: it is taken of projected weights. Its rounding is that of 18 additions."""
-    params = small_params(regularization={"max_norm": 0.1}, train={"ema_decay": ema_decay})
+@pytest.mark.parametrize(
+    "train", [{}, {"ema_decay": 0.9}, {"ema_decay": 0.9, "epochs": 1, "limit_batches": 1}], ids=str
+)
+def test_max_norm_holds_for_the_weights_that_are_kept(data, small_params, train):
+    """The average too: it is taken of projected weights, from the first ones on. Its rounding is that of 18 additions."""
+    params = small_params(regularization={"max_norm": 0.1}, train=train)
     found = {name: w.flatten(1).norm(dim=1) for name, w in weights(fit(params, data)).items() if w.ndim > 1}
     assert len(found) > 2
     assert all((norms <= 0.1 * (1 + 1e-5)).all() for norms in found.values())
-    assert max(norms.max() for norms in found.values()) > 0.09
+    assert max(norms.max() for norms in found.values()) > 0.08
 
 
 def test_frozen_weights_stay_as_they_are(data, small_params, monkeypatch):
