@@ -34,8 +34,12 @@ class Classifier(lightning.LightningModule):
         regularization: Regularization,
         optimizer: Callable[[nn.Module], optim.Optimizer],
         schedule: Schedule,
+        class_weights: Tensor | None = None,
     ) -> None:
-        """`schedule` maps the number of optimizer steps done, and `val_losses`, to the factor on the learning rate."""
+        """`schedule` maps the number of optimizer steps done, and `val_losses`, to the factor on the learning rate.
+
+        class_weights: what the loss of each class's images is multiplied by in training (C,); validation stays plain.
+        """
         super().__init__()
         self.network = network
         self._loss = loss
@@ -43,6 +47,8 @@ class Classifier(lightning.LightningModule):
         self._optimizer = optimizer
         self._schedule = schedule
         self._penalized = penalized(network)
+        self._class_weights: Tensor | None
+        self.register_buffer("_class_weights", class_weights, persistent=False)
         self.val_losses: list[float] = []  # of the epochs done: whoever validates appends to it
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +72,8 @@ class Classifier(lightning.LightningModule):
     def _step(self, batch: Batch, phase: Phase) -> StepOutput:
         images, targets = batch
         scores = self.network(images)
-        loss = data_loss(self._loss, scores.float(), targets).mean()  # float32 also under bf16: sums of exponentials
+        weights = self._class_weights if phase == "train" else None
+        loss = data_loss(self._loss, scores.float(), targets, weights).mean()  # float32 also under bf16: exponentials
         penalty_ = penalty(self._penalized, self._regularization) if phase == "train" else None
         return {
             "loss": loss if penalty_ is None else loss + penalty_,

@@ -66,6 +66,19 @@ class _Model(Choice):
                     yield f"init_from.{key}", "has no meaning where init_from.path is null; name saved weights there"
 
 
+class _Loss(Choice):
+    class_weights: Literal["none", "balanced"] = setting("whether rare classes' images count for more in training")
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().disagreements(values)
+        name = values.get("name")
+        if name is not None and values.get("class_weights") == "balanced":
+            task = catalogue.LOSSES[name].task
+            if task != "classification":
+                yield "class_weights", f"balanced has no meaning for {name}, which is for {task}; set it to none"
+
+
 class _Schedule(Choice):
     warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
 
@@ -149,13 +162,13 @@ def _choice(
 if TYPE_CHECKING:
     Data = _Data
     ModelSection = _Model
-    LossSection = Choice
+    LossSection = _Loss
     OptimizerSection = _Optimizer
     ScheduleSection = _Schedule
 else:
     Data = _choice("Data", sources.SOURCES, _Data, _BEFORE_SEARCH)
     ModelSection = _choice("ModelSection", catalogue.NETWORKS, _Model)
-    LossSection = _choice("LossSection", catalogue.LOSSES, Choice)
+    LossSection = _choice("LossSection", catalogue.LOSSES, _Loss)
     OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
 

@@ -15,11 +15,11 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from models.build import Description, build_network
 from models.classifier import Classifier
-from models.losses import LOSSES
+from models.losses import LOSSES, balanced_weights
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
@@ -157,6 +157,9 @@ def fit(
     if checkpoints is not None:
         flush = run.flush if run is not None else lambda: None
         saver = Saver(checkpoints, train.checkpoint_seconds, recorder, averaging, flush)
+    weights = None
+    if params.loss.class_weights == "balanced":
+        weights = balanced_weights(torch.as_tensor(data.train.labels).long(), len(data.classes))
     stopping = Stopping(saver)
     batches_per_epoch = len(images.train_dataloader())
     callbacks: list[Callback | None] = [Repeatable(params.seed, train.threads), averaging, recorder, stopping, saver]
@@ -175,7 +178,7 @@ def fit(
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
-                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches)),
+                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches), weights),
                 datamodule=images,
                 ckpt_path=checkpoints.newest() if checkpoints is not None else None,
             )
@@ -208,7 +211,9 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
     return network
 
 
-def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Classifier:
+def assembled(
+    params: Params, network: nn.Module, steps_per_epoch: int, class_weights: Tensor | None = None
+) -> Classifier:
     """The Lightning module: the network with the loss, penalty, optimizer and schedule that `params` name."""
     optimizer = params.optimizer
     horizon = Horizon(params.train.epochs * steps_per_epoch, steps_per_epoch)
@@ -224,6 +229,7 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
             module.parameters(), optimizer.settings, optimizer.lr, optimizer.effective_momentum
         ),
         schedule,
+        class_weights,
     )
 
 
