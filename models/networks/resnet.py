@@ -66,7 +66,7 @@ class Block(nn.Module):
         if self.survival < 1:
             survives = torch.empty((), dtype=branch.dtype, device=branch.device)
             branch = branch * (survives.bernoulli_(self.survival) if self.training else self.survival)
-        return (self._shortcut(x) + branch).relu_()
+        return (self._shortcut(x) + branch).relu_()  # type: ignore[no-any-return]
 
     def _shortcut(self, x: Tensor) -> Tensor:
         if self.shortcut is not None:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import params, paths
+from pipeline import initial, params, paths
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
@@ -100,8 +100,9 @@ def count_images(chosen: Params) -> Images:
     """List the source's files without opening them.
 
     Raises Mistake where it cannot be a data set, has no classes, or lacks one that augment.per_class names; and where
-    augment does not fit the images' size.
+    augment does not fit the images' size, or weights to start from are not there.
     """
+    initial.origin(chosen)
     stored = chosen.data.resolved_image_size
     chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
@@ -184,6 +185,7 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     import torch
 
     from models.build import build_network
+    from models.initial import UnfitWeightsError, start_from_file
     from models.losses import LOSSES
     from models.networks.shape import ImageTooSmallError, Shape
 
@@ -202,7 +204,13 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
         )
     except ImageTooSmallError as error:
         raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
-    parameters = sum(p.numel() for p in network.parameters())
+    origin, wanted = initial.origin(chosen), chosen.model.init_from
+    if origin is not None:
+        try:
+            start_from_file(network, origin, wanted.up_to, wanted.frozen)
+        except UnfitWeightsError as error:
+            raise Mistake(f"{paths.PARAMS}: model.init_from: {wanted.weights}: {error}") from None
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     images, labels = torch.rand(batch, channels, size, size), torch.randint(classes, (batch,))
     half = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
     precision = half.get(chosen.train.precision)

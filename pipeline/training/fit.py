@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.build import Description, build_network
 from models.classifier import Classifier
+from models.initial import UnfitWeightsError, start_from_file
 from models.losses import LOSSES, balanced_weights
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
@@ -45,6 +46,7 @@ class TrainingData:
     validation: Split
     classes: tuple[str, ...]
     statistics: Path
+    initial: Path = paths.INITIAL  # weights to start from
 
     @classmethod
     def open(cls) -> "TrainingData":
@@ -142,6 +144,7 @@ def fit(
         policy.after_it() if params.augment.copies > 0 else policy,
     )
     network = initialised_network(params, data.seen(params))
+    still = started(network, params, data.initial)
     if train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     averaging = Averaging(network, train.ema_decay) if train.ema_decay is not None else None
@@ -162,7 +165,8 @@ def fit(
         weights = balanced_weights(torch.as_tensor(data.train.labels).long(), len(data.classes))
     stopping = Stopping(saver)
     batches_per_epoch = len(images.train_dataloader())
-    callbacks: list[Callback | None] = [Repeatable(params.seed, train.threads), averaging, recorder, stopping, saver]
+    repeatable = Repeatable(params.seed, train.threads, still)
+    callbacks: list[Callback | None] = [repeatable, averaging, recorder, stopping, saver]
     with ExitStack() as cleanup:
         cleanup.callback(stopping.close)
         if progress:
@@ -209,6 +213,27 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
             " normalization needs two; raise it, or use linear or mlp"
         )
     return network
+
+
+def initial_weights(params: Params) -> list[Path]:
+    """The file that `params` make a training read beyond its data: of weights to start from, if any."""
+    return [] if params.model.init_from.weights is None else [paths.INITIAL]
+
+
+def started(network: nn.Module, params: Params, file: Path) -> list[nn.Module]:
+    """Have a network start from the weights in `file`, where `params` name some.
+
+    Returns the modules to keep in evaluation mode. Raises Mistake where the weights are not there, or do not fit.
+    """
+    wanted = params.model.init_from
+    if wanted.weights is None:
+        return []
+    try:
+        return start_from_file(network, file, wanted.up_to, wanted.frozen)
+    except FileNotFoundError:
+        raise Mistake(f"{file}: not found; `dvc repro source` brings model.init_from.weights there") from None
+    except UnfitWeightsError as error:
+        raise Mistake(f"params.yaml: model.init_from: {wanted.weights}: {error}") from None
 
 
 def assembled(
