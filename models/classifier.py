@@ -37,9 +37,11 @@ class Classifier(lightning.LightningModule):
         optimizer: Callable[[nn.Module], optim.Optimizer],
         schedule: Schedule,
         clip_norm: float | None,
+        class_weights: Tensor | None = None,
     ) -> None:
         """schedule: maps the number of optimizer steps done, and `validations`, to the factor on the learning rate.
         clip_norm: the largest norm of a step's whole gradient; None: any.
+        class_weights: what the loss of each class's images is multiplied by in training (C,); validation stays plain.
         """
         super().__init__()
         self.network = network
@@ -50,6 +52,8 @@ class Classifier(lightning.LightningModule):
         self._schedule = schedule
         self._clip_norm = clip_norm
         self._penalized = penalized(network, regularization)
+        self._class_weights: Tensor | None
+        self.register_buffer("_class_weights", class_weights, persistent=False)
         self.validations: list[Validation] = []  # of the epochs done: whoever validates appends to it
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,7 +77,8 @@ class Classifier(lightning.LightningModule):
     def _step(self, batch: Batch, phase: Phase) -> StepOutput:
         images, targets = batch
         outputs = self.network(images)
-        loss = data_loss(self._loss, outputs.float(), targets).mean()  # float32 also under bf16: sums of exponentials
+        weights = self._class_weights if phase == "train" else None
+        loss = data_loss(self._loss, outputs.float(), targets, weights).mean()  # float32 also under bf16: exponentials
         penalty_ = penalty(self._penalized, self._regularization) if phase == "train" else None
         return {
             "loss": loss if penalty_ is None else loss + penalty_,

@@ -43,17 +43,34 @@ def on(targets: Tensor | Located, device: torch.device | str) -> Tensor | Locate
     return targets.to(device)
 
 
-def data_loss(loss: Loss, scores: Tensor, targets: Targets) -> Tensor:
+def data_loss(loss: Loss, scores: Tensor, targets: Targets, class_weights: Tensor | None = None) -> Tensor:
     """One loss an image (N,), for mixed images too: share L(s, a) + (1 - share) L(s, b) (Zhang 2018; Yun 2019).
 
     It serves whatever the loss is. For softmax it is H(p, q) = -sum p log q with p the mixed targets, smoothed or not,
     since H is linear in p; for the hinges, whose value for a label that is only probable nobody defines, and for
     numbers it is the expectation over the two images' targets.
+
+    class_weights: what the loss against each label is multiplied by (C,); None: 1.
     """
+
+    def against(labels: Any) -> Tensor:
+        return loss(scores, labels) if class_weights is None else class_weights[labels] * loss(scores, labels)
+
     if not isinstance(targets, Mixture):
-        return loss(scores, targets)
-    own, other = loss(scores, targets.labels), loss(scores, targets.partner_labels)
+        return against(targets)
+    own, other = against(targets.labels), against(targets.partner_labels)
     return targets.shares * own + (1 - targets.shares) * other
+
+
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:
+    """Of each class, N / (C n_c) with n_c its images among N labels (N,), so that all classes weigh the same: (C,).
+
+    C counts the classes that have images, whereby the mean over all images is 1; a class that has none weighs 0.
+    That is scikit-learn's "balanced", after King & Zeng 2001 (Logistic Regression in Rare Events Data).
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    weights = len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
+    return torch.where(counts > 0, weights, 0.0)
 
 
 def dominant(targets: Tensor | Mixture) -> Tensor:

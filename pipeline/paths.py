@@ -18,6 +18,7 @@ RAW = Path("data/raw")  # what was downloaded; known to neither git nor DVC
 SOURCE = Path("data/source.json")
 PREPARED = Path("data/prepared")  # train and validation
 TEST = Path("data/test")  # the sealed split: only evaluate opens it
+INITIAL = Path("data/initial.safetensors")  # the weights that training starts from, if any
 SPLITS = Path("data/splits.csv")  # which image is where: for people, no stage reads it
 AUGMENTED = Path("data/augmented")
 COPIES = AUGMENTED / "copies"  # a split of augmented training images, where augment.copies asks for it

@@ -20,7 +20,7 @@ from pipeline.errors import Mistake
 from pipeline.params import Dimension, Params
 from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
-from pipeline.training.fit import TrainingData, initialised_network
+from pipeline.training.fit import TrainingData, initial_weights, initialised_network, started
 from pipeline.training.trials import Outcome, TrialOrder, new_study, run_trial, tell
 from pipeline.training.workers import WorkerLostError, Workers
 
@@ -123,9 +123,10 @@ def refuse_impossible_networks(params: Params, shape: Shape) -> None:
         for value in dimension.choices or (dimension.low, dimension.high):
             changes: dict[str, Any] = {}
             _put(changes, dimension.path, value)
+            reached = params.overlaid(changes)
             try:
                 with torch.device("meta"):
-                    initialised_network(params.overlaid(changes), shape)
+                    started(initialised_network(reached, shape), reached, paths.INITIAL)
             except Mistake as mistake:
                 reaches = f"params.yaml: search.space.{dimension.name} reaches {value}; narrow it"
                 raise Mistake(*mistake.lines, reaches) from None
@@ -229,7 +230,8 @@ def run(params: Params) -> None:
             print(f"search: {dimension.name} is skipped: {why}")
     if params.search.trials and own_values(params) is None:
         print("search: params.yaml's own values lie outside search.space: they are trial 0 alone")
-    with open_run("search", params, inputs=[paths.PREPARED, paths.AUGMENTED], outputs=[paths.SEARCH]) as tracked:
+    inputs = [paths.PREPARED, paths.AUGMENTED, *initial_weights(params)]
+    with open_run("search", params, inputs=inputs, outputs=[paths.SEARCH]) as tracked:
         trials = search(params, data, tracked)
         figure = params.loss.figure
         with paths.replacing(paths.SEARCH) as (folder,):

@@ -129,21 +129,35 @@ def _is_as_left() -> bool:
         source = open_source(last["kind"], last["path"], paths.root(), last["settings"])
         if last["stamp"] != source.stamp().hex() or last["source"] != _digest_of_file(paths.SOURCE):
             return False
+        if any(_stamp(Path(file)) != stamp for file, stamp in last["weights"].items()):
+            return False
     except (Mistake, OSError, KeyError, TypeError):
         return False  # the full way tells what is wrong
     _say(last["images"], last["classes"], "unchanged")
     return True
 
 
-def _remember(params: "Params", stamp: bytes, scan: Scan, remembered: Mapping[str, Any], changed: bool) -> None:
+def _stamp(file: Path) -> list[int]:
+    told = file.stat()
+    return [told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino]
+
+
+def _remember(
+    params: "Params",
+    stamp: bytes,
+    scan: Scan,
+    remembered: Mapping[str, Any],
+    changed: bool,
+    weights: Mapping[str, list[int]] | None,
+) -> None:
     """Keep hashes for the next run; and, where every file's stamp can be trusted, what a run without changes sees.
 
-    stamp: the source's, taken before the scan.
+    stamp: the source's, taken before the scan. weights: those of the files of initial weights; None: not to be trusted.
     """
     kind, path = params.data.source, params.data.path
     if changed:
         paths.write_atomically(paths.hashes_of_source(kind, path), json.dumps(remembered).encode("ascii"))
-    if len(remembered) == sum(found.problem is None for found in scan.found):
+    if weights is not None and len(remembered) == sum(found.problem is None for found in scan.found):
         last = {
             "params": _digest_of_params(),
             "kind": kind,
@@ -151,6 +165,7 @@ def _remember(params: "Params", stamp: bytes, scan: Scan, remembered: Mapping[st
             "settings": params.data.settings.model_dump(),
             "stamp": stamp.hex(),
             "source": _digest_of_file(paths.SOURCE),
+            "weights": weights,
             "images": len(scan.found),
             "classes": len(scan.classes),
         }
@@ -161,6 +176,11 @@ def _remember(params: "Params", stamp: bytes, scan: Scan, remembered: Mapping[st
 
 
 def run(params: "Params") -> None:
+    from pipeline import initial
+
+    origin = initial.origin(params)
+    stamps = {} if origin is None else {str(origin): _stamp(origin)}
+    weights, start = initial.content(params), time.time_ns()
     kind, path = params.data.source, params.data.path
     source = open_source(kind, path, paths.root(), params.data.settings.model_dump())
     stamp = source.stamp()
@@ -168,21 +188,31 @@ def run(params: "Params") -> None:
     known = _load(paths.hashes_of_source(kind, path))
     listing, remembered = listed(kind, source, scan, known)
     content = listing.to_bytes()
-    if not paths.SOURCE.is_file() or paths.SOURCE.read_bytes() != content:
-        _write(params, listing, content)
+    if not _holds(paths.SOURCE, content) or not _holds(paths.INITIAL, weights):
+        _write(params, listing, content, weights)
         state = "listed"
     else:
         state = "unchanged"
-    _remember(params, stamp, scan, remembered, changed=remembered != known)
+    trusted = all(max(times[1:3]) <= start - _RACY_NS for times in stamps.values())
+    stamps[str(paths.INITIAL)] = _stamp(paths.INITIAL)
+    _remember(params, stamp, scan, remembered, changed=remembered != known, weights=stamps if trusted else None)
     _say(len(listing.items), len(listing.classes), state)
 
 
-def _write(params: "Params", listing: Listing, content: bytes) -> None:
+def _holds(file: Path, content: bytes) -> bool:
+    return file.is_file() and file.stat().st_size == len(content) and file.read_bytes() == content
+
+
+def _write(params: "Params", listing: Listing, content: bytes, weights: bytes) -> None:
     from pipeline.tracking import open_run
 
     contents = {"data.path": hashlib.sha256(content).hexdigest()}
-    with open_run("source", params, inputs=[], outputs=[paths.SOURCE], contents=contents) as tracked:
+    if params.model.init_from.weights is not None:
+        contents["model.init_from.weights"] = hashlib.sha256(weights).hexdigest()
+    outputs = [paths.SOURCE, paths.INITIAL]
+    with open_run("source", params, inputs=[], outputs=outputs, contents=contents) as tracked:
         paths.write_atomically(paths.SOURCE, content)
+        paths.write_atomically(paths.INITIAL, weights)
         counts = {
             "images": len(listing.items),
             "classes": len(listing.classes),

@@ -17,7 +17,7 @@ from pipeline.params import Params, read_mapping
 from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.fit import TrainingData, describe, fit, is_helper
+from pipeline.training.fit import TrainingData, describe, fit, initial_weights, is_helper
 from pipeline.training.parameters import FILE as PARAMETERS
 from pipeline.training.parameters import training_parameters
 from pipeline.training.recorder import DivergedError, Epoch, Fitted
@@ -52,7 +52,7 @@ def run(params: Params) -> None:
     parameters = training_parameters(params, best_values)
     chosen = params.overlaid(best_values)
     data = TrainingData.open()
-    inputs = [paths.PREPARED, paths.AUGMENTED, paths.BEST]
+    inputs = [paths.PREPARED, paths.AUGMENTED, *initial_weights(params), paths.BEST]
     if is_helper():
         with suppress(DivergedError):  # the stage's own process says it
             fit(chosen, data, checkpoints=_checkpoints(work("train", params, inputs)))

@@ -43,6 +43,8 @@ FLOORS: dict[str, int] = {
     "pipeline.inference": 1,
     "pipeline.tracking": 1,
     "pipeline.training.parameters": 1,
+    "pipeline.reproduce.fetch": 1,
+    "pipeline.initial": 2,
     "pipeline.training": 2,
     "pipeline.source": 2,
     "pipeline.prepare": 2,
@@ -277,7 +279,7 @@ def _tracks(stage: str, path: tuple[str, ...]) -> bool:
 
 # What each stage's code reads of params.yaml. evaluate writes all that was in force into the report.
 READS = {
-    "source": ("data.source", "data.path"),
+    "source": ("data.source", "data.path", "model.init_from.weights"),
     "prepare": ("seed", "data"),
     "augment": ("seed", "augment"),
     "search": ("seed", "augment", "model", "loss", "regularization", "optimizer", "schedule", "train", "search"),

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import params, paths
+from pipeline import initial, params, paths
 from pipeline.data.answers import Answers, notice, require_learnable
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
@@ -108,8 +108,9 @@ def count_images(chosen: Params) -> Images:
     """List the source's files without opening them.
 
     Raises Mistake where it cannot be a data set, has not what the loss learns from, or lacks a class that
-    augment.per_class names; and where augment does not fit the images' size.
+    augment.per_class names; where augment does not fit the images' size; and where weights to start from are not there.
     """
+    initial.origin(chosen)
     stored = chosen.data.resolved_image_size
     chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
@@ -207,6 +208,7 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
     import torch
 
     from models.build import build_network
+    from models.initial import UnfitWeightsError, start_from_file
     from models.losses import LOSSES, on
     from models.networks.shape import ImageTooSmallError, Shape
     from models.tasks import TASKS
@@ -228,7 +230,13 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
         )
     except ImageTooSmallError as error:
         raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
-    parameters = sum(p.numel() for p in network.parameters())
+    origin, wanted = initial.origin(chosen), chosen.model.init_from
+    if origin is not None:
+        try:
+            start_from_file(network, origin, wanted.up_to, wanted.frozen)
+        except UnfitWeightsError as error:
+            raise Mistake(f"{paths.PARAMS}: model.init_from: {wanted.weights}: {error}") from None
+    parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     images, targets = torch.rand(batch, channels, size, size), task.example(batch, of.classes, of.targets)
     half = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
     precision = half.get(chosen.train.precision)

@@ -49,8 +49,10 @@ class _Optimizer(Choice):
 
 
 class InitFrom(Settings):
-    path: str | None = setting(
-        "folder of a model, file of weights or id of a run of train; null: none", unsearchable=_BEFORE_SEARCH
+    weights: str | None = setting(
+        "folder of a model, file of weights or id of a run of train; null: none",
+        min_length=1,
+        unsearchable=_BEFORE_SEARCH,
     )
     up_to: str | None = setting("the last layer that is taken over; null: all are", min_length=1)
     frozen: bool = setting("leave what is taken over as it is")
@@ -69,11 +71,22 @@ class _Model(Choice):
         if start is not None:
             start = InitFrom.model_validate(start)
             for key, is_set in (("up_to", start.up_to is not None), ("frozen", start.frozen)):
-                if is_set and start.path is None:
-                    yield f"init_from.{key}", "has no meaning where init_from.path is null; name saved weights there"
+                if is_set and start.weights is None:
+                    yield f"init_from.{key}", "has no meaning where init_from.weights is null; name saved weights there"
 
 
 class _Loss(Choice):
+    class_weights: Literal["none", "balanced"] = setting("whether rare classes' images count for more in training")
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().disagreements(values)
+        name = values.get("name")
+        if name is not None and values.get("class_weights") == "balanced":
+            task = catalogue.LOSSES[name].task
+            if task not in ("classification", "binary"):
+                yield "class_weights", f"balanced has no meaning for {name}, which is for {task}; set it to none"
+
     @property
     def task(self) -> catalogue.Task:
         """What is learned with it."""

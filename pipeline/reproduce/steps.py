@@ -182,7 +182,7 @@ class Reproduction:
         return (link,)
 
     def _changed_files(self, result: StageResult) -> list[str]:
-        output = result.outputs[0]
+        output = next(output for output in result.outputs if output.path == paths.SOURCE.as_posix())
         before = self._scratch / "recorded" / output.path
         if not before.is_file():  # comparing has fetched it, where anybody has it
             return [f"{output.path}: {output.recorded} recorded, {output.reproduced} now; the recorded list is gone"]

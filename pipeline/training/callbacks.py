@@ -1,7 +1,7 @@
 """What goes on around the steps of a fit, as Lightning's callbacks: what repeats, what is averaged, what is shown."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +20,14 @@ _SIGN_OF_LIFE_SECONDS = 30.0  # where there is no terminal, and so no bar
 
 
 class Repeatable(Callback):
-    """Dropout's numbers as a function of (seed, batch): what was drawn before does not matter; torch's threads."""
+    """Dropout's numbers as a function of (seed, batch): what was drawn before does not matter; torch's threads; layers
+    whose statistics stay as they are."""
 
-    def __init__(self, seed: int, threads: int) -> None:
+    def __init__(self, seed: int, threads: int, still: Sequence[nn.Module] = ()) -> None:
+        """still: modules that are kept in evaluation mode."""
         self._seed = seed
         self._threads = threads
+        self._still = still
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         torch.set_num_threads(self._threads)  # here: where there may be several processes, Lightning sets its own
@@ -32,6 +35,8 @@ class Repeatable(Callback):
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        for module in self._still:  # Lightning sets all of them to training
+            module.eval()
         batches_done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
         number = seeding.number(self._seed, "step", batches_done, trainer.global_rank)
         # Not torch.manual_seed: for each kind of device that is not in use it keeps the call and a formatted traceback

@@ -15,11 +15,12 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from models.build import Description, build_network
 from models.classifier import Classifier
-from models.losses import LOSSES
+from models.initial import UnfitWeightsError, start_from_file
+from models.losses import LOSSES, balanced_weights
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
@@ -48,6 +49,7 @@ class TrainingData:
     classes: tuple[str, ...]  # none where there are targets
     statistics: Path
     targets: tuple[str, ...] = ()  # their names
+    initial: Path = paths.INITIAL  # weights to start from
 
     @classmethod
     def open(cls) -> "TrainingData":
@@ -153,6 +155,7 @@ def fit(
         params.loss.task,
     )
     network = initialised_network(params, data.seen(params))
+    still = started(network, params, data.initial)
     if train.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     averaging = Averaging(network, train.ema_decay) if train.ema_decay is not None else None
@@ -169,9 +172,13 @@ def fit(
     if checkpoints is not None:
         flush = run.flush if run is not None else lambda: None
         saver = Saver(checkpoints, train.checkpoint_seconds, recorder, averaging, flush)
+    weights = None
+    if params.loss.class_weights == "balanced":
+        weights = balanced_weights(torch.as_tensor(data.train.labels).long(), len(data.classes))
     stopping = Stopping(saver)
     batches_per_epoch = len(images.train_dataloader())
-    callbacks: list[Callback | None] = [Repeatable(params.seed, train.threads), averaging, recorder, stopping, saver]
+    repeatable = Repeatable(params.seed, train.threads, still)
+    callbacks: list[Callback | None] = [repeatable, averaging, recorder, stopping, saver]
     with ExitStack() as cleanup:
         cleanup.callback(stopping.close)
         if progress:
@@ -187,7 +194,7 @@ def fit(
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
-                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches)),
+                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches), weights),
                 datamodule=images,
                 ckpt_path=checkpoints.newest() if checkpoints is not None else None,
             )
@@ -221,7 +228,30 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
     return network
 
 
-def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Classifier:
+def initial_weights(params: Params) -> list[Path]:
+    """The file that `params` make a training read beyond its data: of weights to start from, if any."""
+    return [] if params.model.init_from.weights is None else [paths.INITIAL]
+
+
+def started(network: nn.Module, params: Params, file: Path) -> list[nn.Module]:
+    """Have a network start from the weights in `file`, where `params` name some.
+
+    Returns the modules to keep in evaluation mode. Raises Mistake where the weights are not there, or do not fit.
+    """
+    wanted = params.model.init_from
+    if wanted.weights is None:
+        return []
+    try:
+        return start_from_file(network, file, wanted.up_to, wanted.frozen)
+    except FileNotFoundError:
+        raise Mistake(f"{file}: not found; `dvc repro source` brings model.init_from.weights there") from None
+    except UnfitWeightsError as error:
+        raise Mistake(f"params.yaml: model.init_from: {wanted.weights}: {error}") from None
+
+
+def assembled(
+    params: Params, network: nn.Module, steps_per_epoch: int, class_weights: Tensor | None = None
+) -> Classifier:
     """The Lightning module: the network with the loss, penalty, optimizer and schedule that `params` name."""
     optimizer = params.optimizer
     horizon = Horizon(params.train.epochs * steps_per_epoch, steps_per_epoch)
@@ -242,6 +272,7 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
         ),
         schedule,
         params.train.clip_norm,
+        class_weights,
     )
 
 

@@ -46,6 +46,8 @@ SMALL = {  # a family, and what is particular
 }
 SIZES = {"alexnet": 15, "alexnet imagenet": 63, "vgg": 32, "resnet 18 imagenet": 32, "resnet 50 imagenet": 32}
 SHAPE = Shape(channels=3, image_size=8, outputs=5)
+# Deep and without batch normalization: at higher rates all units die.
+CAREFUL = [name for name in SMALL if name.startswith(("alexnet", "vgg")) and "batch norm" not in name]
 
 
 def shape_of(name: str) -> Shape:
@@ -104,11 +106,14 @@ class TestNetwork:
     def test_gradients_agree_with_central_differences(self, name):
         module = network(name).double().eval()  # eval: batch statistics would couple the images
         generator = torch.Generator().manual_seed(0)
-        images = noise(name, 2).double()
+        images = noise(name, 2, seed=1).double()
+        for parameter in module.parameters():  # away from zero, where a dead map's ReLU has its kink
+            if parameter.ndim == 1:
+                parameter.data += 0.1 * torch.randn(len(parameter), generator=generator, dtype=torch.float64)
         labels = torch.tensor([1, 3])
         loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.1))
         loss(module(images), labels).mean().backward()
-        step = 1e-5
+        step = 1e-6  # small, so that no ReLU's kink is crossed
         for parameter in module.parameters():
             flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
             for index in torch.randint(len(flat), (3,), generator=generator).tolist():
@@ -118,15 +123,16 @@ class TestNetwork:
                     with torch.no_grad():
                         ends.append(loss(module(images), labels).mean().item())
                 flat[index] = centre
-                assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-9)
+                assert gradient[index].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-8)
 
     def test_learns_a_handful_of_images_by_heart(self, name):
         module = network(name).train()
         images = noise(name, 10)
         labels = torch.arange(10) % 5
-        optimizer = OPTIMIZERS["adam"](module.parameters(), catalogue.Adam(beta1=0.9, beta2=0.99, eps=1e-8), 0.02, None)
+        settings, rate = catalogue.Adam(beta1=0.9, beta2=0.99, eps=1e-8), 0.002 if name in CAREFUL else 0.02
+        optimizer = OPTIMIZERS["adam"](module.parameters(), settings, rate, None)
         loss = LOSSES["softmax"](catalogue.Softmax(label_smoothing=0.0))
-        for _ in range(80):
+        for _ in range(100):
             optimizer.zero_grad()
             loss(module(images), labels).mean().backward()
             optimizer.step()

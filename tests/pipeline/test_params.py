@@ -211,6 +211,8 @@ FREE = {
     and path[-1] not in ("accumulate_batches", "clip_norm", "monitor")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
     and path[-1] not in ("alternating_flip", "per_class", "per_image")
+    and path not in (("model", "init_from", "up_to"), ("model", "init_from", "frozen"), ("model", "resnet", "form"))
+    and path != ("loss", "class_weights")
 }
 
 
