@@ -161,8 +161,8 @@ def _about_kinks(checks: "list[Check]", corners: "list[tuple[str, Corner | None]
     """What kinks are, how many were met, and one of each sort."""
     met = [(done, tensor, tensor.kink) for done in checks for tensor in done.tensors if tensor.kink is not None]
     checked = sum(tensor.checked for done in checks for tensor in done.tensors)
-    yield "Kinks: the corners of ReLU, max pooling, hinges, absolute values. The slope jumps there, and a difference"
-    yield "across one gives a mean of both sides, so such coordinates are left out of the error and counted:"
+    yield "Kinks: the corners of ReLU, max pooling, hinges, absolute values. The slope jumps there, and a"
+    yield "difference across one gives a mean of both sides, so such coordinates are left out of the error:"
     yield f"  {sum(tensor.kinks for _, tensor, _ in met)} of {checked} coordinates have a kink within their step"
     if met:
         done, tensor, kink = max(met, key=lambda found: abs(found[2].right - found[2].left))
