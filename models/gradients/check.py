@@ -61,7 +61,10 @@ class TensorCheck:
 
 @dataclass(frozen=True)
 class Cost:
-    """What each way costs for all P numbers: of differences and forward mode what those checked took, in proportion."""
+    """What each way costs for all P numbers, in processor time on one thread.
+
+    Of differences and forward mode: what the numbers that were checked took, in proportion.
+    """
 
     parameters: int  # P
     evaluation_seconds: float
@@ -113,11 +116,11 @@ def check(function: Function, *, coordinates: int = COORDINATES, seed: int = 0) 
             one = _of_one(function, name)
             indices = torch.randperm(at.numel(), generator=generator)[:coordinates].tolist()
             automatic.tangent(one, at, automatic.one_hot(at, 0))  # the first pass of a kind warms up
-            begun = time.perf_counter()
+            begun = time.process_time()
             found = [numerical.slopes(one, at, index, value.item()) for index in indices]
-            between = time.perf_counter()
+            between = time.process_time()
             forward = [automatic.tangent(one, at, automatic.one_hot(at, index))[1].item() for index in indices]
-            forward_seconds += time.perf_counter() - between
+            forward_seconds += time.process_time() - between
             numerical_seconds += between - begun
             drawn += len(indices)
             tensors.append(_judged(name, at, indices, gradients[name], found, forward))
@@ -147,12 +150,12 @@ def one_thread() -> Iterator[None]:
 
 
 def least_seconds(work: Callable[[], object], repetitions: int = 5) -> float:
-    """The least time of several: what else the machine does only adds."""
+    """The least processor time of several: where other work waits for the same cores, a clock would count that, too."""
     seconds = []
     for _ in range(repetitions):
-        begun = time.perf_counter()
+        begun = time.process_time()
         work()
-        seconds.append(time.perf_counter() - begun)
+        seconds.append(time.process_time() - begun)
     return min(seconds)
 
 

@@ -20,7 +20,7 @@ _SHAPE = Shape(channels=1, image_size=8, outputs=10)  # as the digits
 
 
 class CostRow(NamedTuple):
-    """The gradient of an MLP's loss by all its parameters, in each way, on one thread."""
+    """The gradient of an MLP's loss by all its parameters in each way, in processor time on one thread."""
 
     parameters: int  # P
     evaluation_seconds: float

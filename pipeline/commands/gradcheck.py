@@ -133,7 +133,7 @@ def _tensors(done: "Check") -> "Table":
 
 
 def _costs(checks: "list[Check]") -> "Table":
-    title = "What the gradient of all P numbers costs: evaluations of the function, and their time, one thread"
+    title = "What the gradient by all P numbers costs: evaluations, and processor time on one thread"
     table = _table(title, "function", "one value", "central: 2P", "forward mode: P", "reverse mode")
     for done in checks:
         cost = done.cost
