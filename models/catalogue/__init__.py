@@ -6,6 +6,7 @@ models/networks/NAME.py, or a function in the table of models/losses.py, optimiz
 in params.yaml, completed by editors, can be searched, and is tested by the conformance suite.
 """
 
+from models.catalogue.examples import S, example, neutral, variants
 from models.catalogue.losses import (
     L1,
     L2,
@@ -32,6 +33,8 @@ from models.catalogue.networks import (
     Network,
     Preresnet,
     Resnet,
+    Small,
+    SmallVariant,
     Vgg,
 )
 from models.catalogue.optimizers import (
@@ -88,8 +91,11 @@ __all__ = [
     "Regularization",
     "Resnet",
     "Rmsprop",
+    "S",
     "Settings",
     "Sgd",
+    "Small",
+    "SmallVariant",
     "SmoothL1",
     "Softmax",
     "SquaredHinge",
@@ -97,5 +103,8 @@ __all__ = [
     "Svm",
     "Task",
     "Vgg",
+    "example",
+    "neutral",
     "setting",
+    "variants",
 ]

@@ -1,8 +1,9 @@
 """The networks and their settings; the code of each is models/networks/NAME.py."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
+from models.catalogue.examples import variants
 from models.catalogue.settings import Settings, setting
 
 Activation = Literal["relu", "leaky_relu", "gelu", "tanh", "sigmoid"]
@@ -13,15 +14,52 @@ class Network(Settings):
     """A network; what it needs of a training is said here, for all that must not import torch."""
 
     memorises: ClassVar[bool] = False  # keeps the training images in one pass: no augmentation, loss, or optimizer
+    small_sizes: ClassVar[dict[str, int]] = {}  # of images, for choices that need others than `small()`
     own_dropout: ClassVar[float] = 0.0  # what `regularization.dropout: null` means: what its paper has
 
     def disagreements(self) -> Iterator[tuple[str, str]]:
         """(key, what is wrong and its remedy) for each rule that is broken between these keys."""
         yield from ()
 
+    @classmethod
+    def small(cls) -> "Small":
+        """The least instance that has every part of the network: the conformance suite builds, trains and checks it."""
+        raise NotImplementedError(
+            f"{cls.__module__}.{cls.__name__}: give it a `small()` with its least settings and a fitting image size,"
+            " so that the conformance suite and `retrace gradcheck` can build it"
+        )
+
+    @classmethod
+    def small_variants(cls) -> list["SmallVariant"]:
+        """`small()`, and with each other choice among names."""
+        settings, size = cls.small()
+        others = [
+            SmallVariant(choice, other, cls.small_sizes.get(choice, size)) for choice, other in variants(settings)
+        ]
+        return [SmallVariant("", settings, size), *others]
+
+
+class Small(NamedTuple):
+    """A network for tests."""
+
+    settings: Network
+    image_size: int
+
+
+class SmallVariant(NamedTuple):
+    """A network for gradient checks, and in what it differs from `small()`: "activation=tanh"."""
+
+    choice: str
+    settings: Network
+    image_size: int
+
 
 class Linear(Network):
     """f(x, W) = Wx + b on the normalised pixels: each row of W is a template of one class."""
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(), image_size=8)
 
 
 class Mlp(Network):
@@ -30,6 +68,10 @@ class Mlp(Network):
     width: int = setting("units in each hidden layer", ge=1, le=65_536, search=(32, 1024, "log"))
     depth: int = setting("hidden layers", ge=1, le=64, search=(1, 4))
     activation: Activation = setting("after each hidden layer")
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(width=12, depth=2, activation="relu"), image_size=8)
 
 
 class Convnet(Network):
@@ -44,6 +86,14 @@ class Convnet(Network):
     pooling: Literal["max", "average"] = setting("how the image is halved")
     pool_size: int = setting("side of pooling's window, whose stride is 2", ge=2, le=5)
 
+    @classmethod
+    def small(cls) -> Small:
+        settings = cls(
+            width=4, stages=2, first_depth=1, depth=1,
+            activation="relu", normalization="batch", pooling="max", pool_size=2,
+        )  # fmt: skip
+        return Small(settings, image_size=8)
+
 
 class Alexnet(Network):
     """AlexNet in both of its published forms, and each for small images."""
@@ -52,6 +102,12 @@ class Alexnet(Network):
     version: Literal["two_towers_2012", "one_tower_2014"] = setting("which of the two papers")
     form: Form = setting("imagenet: as published; small: its first convolution is 5x5 and keeps the image's size")
     width_factor: float = setting("widths as a multiple of the published", gt=0, le=16, search=(0.25, 2.0, "log"))
+
+    small_sizes: ClassVar[dict[str, int]] = {"form=imagenet": 63}
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(version="two_towers_2012", form="small", width_factor=1 / 16), image_size=15)
 
 
 class Vgg(Network):
@@ -62,6 +118,10 @@ class Vgg(Network):
     batch_norm: bool = setting("normalize after each convolution")
     form: Form = setting("imagenet: two hidden layers of 4,096; small: scores right from the averaged maps")
     width_factor: float = setting("widths as a multiple of the published", gt=0, le=16, search=(0.25, 2.0, "log"))
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(depth=11, batch_norm=False, form="small", width_factor=1 / 16), image_size=32)
 
 
 class Resnet(Network):
@@ -78,6 +138,24 @@ class Resnet(Network):
         if self.form == "imagenet" and self.depth in (20, 32, 56):
             yield "form", f"imagenet is not published for depth {self.depth}; set it to small, or depth to 18, 34 or 50"
 
+    small_sizes: ClassVar[dict[str, int]] = {"form=imagenet": 32}
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(depth=18, form="small", stochastic_depth=0.0, width_factor=1 / 16), image_size=8)
+
+    @classmethod
+    def small_variants(cls) -> list["SmallVariant"]:
+        """Each kind of block and of shortcut too."""
+        settings, size = cls.small()
+        changes: dict[str, dict[str, float]] = {
+            "depth=20": {"depth": 20, "width_factor": 0.25},
+            "depth=50": {"depth": 50},
+            "stochastic_depth=0.5": {"stochastic_depth": 0.5},
+        }
+        others = [SmallVariant(name, settings.model_copy(update=change), size) for name, change in changes.items()]
+        return [*super().small_variants(), *others]
+
 
 class Preresnet(Network):
     """A residual network of any size: pre-activation basic blocks (He 2016, Identity Mappings), for small images."""
@@ -85,6 +163,10 @@ class Preresnet(Network):
     width: int = setting("channels of the first stage", ge=1, le=1024, search=(8, 64, "log"))
     stages: int = setting("stages; the image is halved between them", ge=1, le=6, search=(1, 4))
     depth: int = setting("residual blocks in each stage", ge=1, le=64, search=(1, 3))
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(width=4, stages=2, depth=1), image_size=8)
 
 
 NETWORKS: dict[str, type[Network]] = {
