@@ -14,7 +14,6 @@ class Network(Settings):
     """A network; what it needs of a training is said here, for all that must not import torch."""
 
     memorises: ClassVar[bool] = False  # keeps the training images in one pass: no augmentation, loss, or optimizer
-    small_sizes: ClassVar[dict[str, int]] = {}  # of images, for choices that need others than `small()`
     own_dropout: ClassVar[float] = 0.0  # what `regularization.dropout: null` means: what its paper has
 
     def disagreements(self) -> Iterator[tuple[str, str]]:
@@ -31,11 +30,9 @@ class Network(Settings):
 
     @classmethod
     def small_variants(cls) -> list["SmallVariant"]:
-        """`small()`, and with each other choice among names."""
+        """`small()`, and with each other choice among names; to be overridden where a choice needs other images."""
         settings, size = cls.small()
-        others = [
-            SmallVariant(choice, other, cls.small_sizes.get(choice, size)) for choice, other in variants(settings)
-        ]
+        others = [SmallVariant(choice, other, size) for choice, other in variants(settings)]
         return [SmallVariant("", settings, size), *others]
 
 
@@ -89,10 +86,16 @@ class Convnet(Network):
     @classmethod
     def small(cls) -> Small:
         settings = cls(
-            width=4, stages=2, first_depth=1, depth=1,
-            activation="relu", normalization="batch", pooling="max", pool_size=2,
+            width=4, stages=2, first_depth=1, depth=1, activation="relu", normalization="batch", pooling="max",
+            pool_size=2,
         )  # fmt: skip
         return Small(settings, image_size=8)
+
+    @classmethod
+    def small_variants(cls) -> list[SmallVariant]:
+        settings, size = cls.small()
+        overlapping = settings.model_copy(update={"pool_size": 3})
+        return [*super().small_variants(), SmallVariant("pool_size=3", overlapping, size)]
 
 
 class Alexnet(Network):
@@ -103,11 +106,18 @@ class Alexnet(Network):
     form: Form = setting("imagenet: as published; small: its first convolution is 5x5 and keeps the image's size")
     width_factor: float = setting("widths as a multiple of the published", gt=0, le=16, search=(0.25, 2.0, "log"))
 
-    small_sizes: ClassVar[dict[str, int]] = {"form=imagenet": 63}
-
     @classmethod
     def small(cls) -> Small:
         return Small(cls(version="two_towers_2012", form="small", width_factor=1 / 16), image_size=15)
+
+    @classmethod
+    def small_variants(cls) -> list[SmallVariant]:
+        settings, size = cls.small()
+        return [
+            SmallVariant("", settings, size),
+            SmallVariant("version=one_tower_2014", settings.model_copy(update={"version": "one_tower_2014"}), size),
+            SmallVariant("form=imagenet", settings.model_copy(update={"form": "imagenet", "width_factor": 1 / 8}), 63),
+        ]
 
 
 class Vgg(Network):
@@ -138,23 +148,20 @@ class Resnet(Network):
         if self.form == "imagenet" and self.depth in (20, 32, 56):
             yield "form", f"imagenet is not published for depth {self.depth}; set it to small, or depth to 18, 34 or 50"
 
-    small_sizes: ClassVar[dict[str, int]] = {"form=imagenet": 32}
-
     @classmethod
     def small(cls) -> Small:
-        return Small(cls(depth=18, form="small", stochastic_depth=0.0, width_factor=1 / 16), image_size=8)
+        return Small(cls(depth=20, form="small", stochastic_depth=0.0, width_factor=0.25), image_size=8)
 
     @classmethod
-    def small_variants(cls) -> list["SmallVariant"]:
-        """Each kind of block and of shortcut too."""
+    def small_variants(cls) -> list[SmallVariant]:
         settings, size = cls.small()
-        changes: dict[str, dict[str, float]] = {
-            "depth=20": {"depth": 20, "width_factor": 0.25},
-            "depth=50": {"depth": 50},
-            "stochastic_depth=0.5": {"stochastic_depth": 0.5},
-        }
-        others = [SmallVariant(name, settings.model_copy(update=change), size) for name, change in changes.items()]
-        return [*super().small_variants(), *others]
+        published = {"form": "imagenet", "width_factor": 1 / 32}
+        return [
+            SmallVariant("", settings, size),
+            SmallVariant("stochastic_depth=0.5", settings.model_copy(update={"stochastic_depth": 0.5}), size),
+            SmallVariant("depth=18,form=imagenet", settings.model_copy(update={"depth": 18, **published}), 32),
+            SmallVariant("depth=50,form=imagenet", settings.model_copy(update={"depth": 50, **published}), 32),
+        ]
 
 
 class Preresnet(Network):

@@ -18,8 +18,9 @@ SMALL = {  # a family, and what is particular: "mlp", "mlp activation=tanh"
     for variant in catalogue.NETWORKS[name].small_variants()
 }
 SHAPE = Shape(channels=3, image_size=8, outputs=5)
+CONVNET = SMALL["convnet"].settings
 # Deep and without batch normalization: at higher rates all units die.
-CAREFUL = [name for name in SMALL if name.startswith(("alexnet", "vgg")) and "batch norm" not in name]
+CAREFUL = [name for name in SMALL if name.startswith(("alexnet", "vgg")) and "batch_norm" not in name]
 
 
 def family(name: str) -> str:
