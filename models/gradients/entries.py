@@ -90,7 +90,8 @@ def penalties() -> Iterator[Function]:
     on = example(catalogue.Regularization)
     off = neutral(catalogue.Regularization)
     chosen = {name: off.model_copy(update={name: getattr(on, name)}) for name in catalogue.Regularization.model_fields}
-    for name, settings in [*chosen.items(), ("all together", on)]:
+    together = {_title("all together", choice): settings for choice, settings in [("", on), *variants(on)]}
+    for name, settings in {**chosen, **together}.items():
         network = _generic(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5)))
         weights = [weight.detach() for weight in penalized(network, settings)]
         if penalty(weights, settings) is not None:

@@ -80,15 +80,15 @@ class Slopes:
         return self.roughness > max(_ROUGH * typical, self.resolution)
 
 
-def slopes(function: Scalar, at: Tensor, index: int, value: float) -> Slopes:
-    """One coordinate's slopes, by four evaluations; `value` is f(x).
+def slopes(function: Scalar, at: Tensor, index: int, value: float, shorter: int = 1) -> Slopes:
+    """One coordinate's slopes, by four evaluations; `value` is f(x), the step that of `step_size` over `shorter`.
 
     Of a smooth function the central differences at h and h/2 agree but for h^2 f'''/8, and the one-sided slopes differ
     by h f'', so by half of it at h/2. A kink at a distance d < h/2, whose slopes differ by J, breaks the first by
     J d / 2h and the second by J |1 - 3 d / h|, one of them by a seventh of J or more; one at d > h/2 breaks the second
     by J (1 - d / h). So a kink is found from values alone: a wrong gradient cannot pass for one.
     """
-    h = step_size(at.reshape(-1)[index].item())
+    h = step_size(at.reshape(-1)[index].item()) / shorter
     far_left, near_left, near_right, far_right = (moved(function, at, index, by) for by in (-h, -h / 2, h / 2, h))
     central, nearer = (far_right - far_left) / (2 * h), (near_right - near_left) / h
     bend = (far_right - 2 * value + far_left) / h  # right slope less left slope: h f''

@@ -103,13 +103,14 @@ def _table(title: str, *columns: str) -> "Table":
 
 def _errors(checks: "list[Check]") -> "Table":
     title = "Relative error |a - n| / (|a| + |n|) of the gradients a against central differences n"
-    table = _table(title, "function", "numbers", "checked", "at kinks", "largest error", "of tensor", "verdict")
+    table = _table(title, "function", "P", "checked", "kinks", "left out", "largest error", "of tensor", "verdict")
     for done in checks:
         table.add_row(
             done.name,
             f"{done.cost.parameters:,}",
             str(sum(tensor.checked for tensor in done.tensors)),
             str(sum(tensor.kinks for tensor in done.tensors)),
+            str(sum(tensor.left_out for tensor in done.tensors)),
             f"{done.worst.error:.1e}",
             done.worst.name,
             "WRONG" if done.problems else "ok",
@@ -118,13 +119,14 @@ def _errors(checks: "list[Check]") -> "Table":
 
 
 def _tensors(done: "Check") -> "Table":
-    table = _table(done.name, "tensor", "shape", "checked", "at kinks", "error", "forward mode's", "verdict")
+    table = _table(done.name, "tensor", "shape", "checked", "kinks", "left out", "error", "forward mode's", "verdict")
     for tensor in done.tensors:
         table.add_row(
             tensor.name,
             " x ".join(map(str, tensor.shape)) or "one",
             str(tensor.checked),
             str(tensor.kinks),
+            str(tensor.left_out),
             "both zero" if tensor.is_zero else f"{tensor.error:.1e}",
             "both zero" if tensor.is_zero else f"{tensor.forward_error:.1e}",
             "WRONG" if tensor.problem else "ok",
@@ -162,8 +164,10 @@ def _about_kinks(checks: "list[Check]", corners: "list[tuple[str, Corner | None]
     met = [(done, tensor, tensor.kink) for done in checks for tensor in done.tensors if tensor.kink is not None]
     checked = sum(tensor.checked for done in checks for tensor in done.tensors)
     yield "Kinks: the corners of ReLU, max pooling, hinges, absolute values. The slope jumps there, and a"
-    yield "difference across one gives a mean of both sides, so such coordinates are left out of the error:"
-    yield f"  {sum(tensor.kinks for _, tensor, _ in met)} of {checked} coordinates have a kink within their step"
+    yield "difference across one gives a mean of both sides. There a sixteenth of the step is tried; what"
+    yield "has its kink within that, too, is left out of the error:"
+    kinks, left_out = sum(tensor.kinks for _, tensor, _ in met), sum(tensor.left_out for _, tensor, _ in met)
+    yield f"  {kinks} of {checked} coordinates have a kink within their step; {left_out} are left out"
     if met:
         done, tensor, kink = max(met, key=lambda found: abs(found[2].right - found[2].left))
         yield f"  such as {done.name}, {tensor.name}, number {kink.index}: slope {kink.left:.6g} on the left,"
