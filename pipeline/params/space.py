@@ -9,10 +9,13 @@ from pydantic.fields import FieldInfo
 from models import catalogue
 from pipeline.params import fields
 from pipeline.params.augmentation import MIXING
-from pipeline.params.fields import Path, Switch
+from pipeline.params.fields import Path
 
 if TYPE_CHECKING:
     from pipeline.params.tree import Params
+
+
+_OF_SLOPES = {("optimizer", "lr"), ("train", "clip_norm"), ("train", "accumulate_batches")}
 
 
 class Dimension(BaseModel, frozen=True):
@@ -34,14 +37,14 @@ class Dimension(BaseModel, frozen=True):
         if self.path[0] == "augment" and params.augment.copies > 0 and self.path[1] not in MIXING:
             return "augment.copies are made before the search starts"
         section = getattr(params, self.path[0])
-        if not isinstance(section, Switch):
-            return None
         if self.path[1] in fields.families(type(section)) and self.path[1] != section.chosen:
             return f"{self.path[0]}.{section.switch} is {section.chosen}"
         if self.path[:2] == ("model", "init_from") and params.model.init_from.weights is None:
             return "model.init_from.weights is null"
-        if self.path == ("optimizer", "lr") and not params.optimizer.settings.follows_the_slope:
-            return f"{params.optimizer.name} has no learning rate"
+        if self.path in _OF_SLOPES and not params.optimizer.settings.follows_the_slope:
+            return f"{params.optimizer.name} follows no slope"
+        if self.path == ("train", "accumulate_batches") and params.train.batch_size is None:
+            return "train.batch_size: null makes one batch an epoch"
         if self.path == ("optimizer", "momentum") and not has_momentum(params.optimizer.name):
             return f"{params.optimizer.name} has no momentum"
         return None

@@ -239,7 +239,7 @@ def test_notices_say_what_may_surprise(shipped: Params) -> None:
     assert "search.space.optimizer.momentum: skipped, adam has no momentum" in check.notices(adam)
     drawn = shipped.overlaid({"optimizer": {"name": "random_search", "momentum": None}})
     assert "optimizer.lr, schedule: without meaning for random_search, which follows no slope" in check.notices(drawn)
-    assert "search.space.optimizer.lr: skipped, random_search has no learning rate" in check.notices(drawn)
+    assert "search.space.optimizer.lr: skipped, random_search follows no slope" in check.notices(drawn)
     none = shipped.overlaid({"search": {"trials": 0}})
     assert [line for line in check.notices(none) if "switches the search off" in line]
     step = shipped.overlaid({"schedule": {"name": "step", "warmup_epochs": 8}})

@@ -580,11 +580,16 @@ def test_a_path_without_meaning_for_the_chosen_family(load: Any) -> None:
     assert momentum.meaning_in(sgd) is None
     assert momentum.meaning_in(adam) == "adam has no momentum"
     assert width.meaning_in(sgd) == "model.name is convnet"
-    (rate,) = load(space(optimizer={"lr": {"low": 0.1, "high": 1.0}})).space
-    assert rate.meaning_in(sgd) is None
-    assert rate.meaning_in(load(change(optimizer={"momentum": None, "name": "random_search"}))) == (
-        "random_search has no learning rate"
-    )
+    ends = {"low": 1, "high": 2}
+    rate, batches, clip = load(
+        space(optimizer={"lr": ends}, train={"clip_norm": ends, "accumulate_batches": ends})
+    ).space
+    drawn = load(change(optimizer={"momentum": None, "name": "random_search"}))
+    for dimension in (rate, batches, clip):
+        assert dimension.meaning_in(sgd) is None
+        assert dimension.meaning_in(drawn) == "random_search follows no slope"
+    whole = load(change(train={"batch_size": None}))
+    assert batches.meaning_in(whole) == "train.batch_size: null makes one batch an epoch"
 
 
 def test_rules_between_sections_are_told_beside_what_is_wrong_elsewhere(load: Any) -> None:

@@ -116,7 +116,7 @@ def test_a_trial_has_one_device_whatever_train_has(tracked_params):
 
 
 def test_own_values_outside_the_space_are_tried_all_the_same(tracked_params):
-    space = {"optimizer": {"lr": {"low": 0.01, "high": 0.05}}, "train": {"batch_size": {"choices": [8, 32]}}}
+    space = {"optimizer": {"lr": {"low": 0.01, "high": 0.05}}, "train": {"batch_size": {"choices": [8, None]}}}
     trials = run_search(tracked_params(space=space))
     assert trials[0].values == {}  # nothing to lay over the file
     assert trials[0].val_figure > 0

@@ -125,7 +125,7 @@ def test_clipping_shortens_the_whole_gradient_of_a_step(data, small_params, trai
     "train", [{}, {"ema_decay": 0.9}, {"ema_decay": 0.9, "epochs": 1, "limit_batches": 1}], ids=str
 )
 def test_max_norm_holds_for_the_weights_that_are_kept(data, small_params, train):
-    """The average too: of projected weights, from the first ones on. Its rounding is that of 18 additions."""
+    """The average too: it is taken of projected weights, from the first on. Its rounding is that of 18 additions."""
     params = small_params(regularization={"max_norm": 0.1}, train=train)
     found = {name: w.flatten(1).norm(dim=1) for name, w in weights(fit(params, data)).items() if w.ndim > 1}
     assert len(found) > 2
