@@ -70,7 +70,7 @@ def test_frozen_layers_learn_nothing_and_their_normalizations_are_named():
     ({**weights(1), "fc2.weight": torch.zeros(2, 5)}, None, False, "fc2.weight: 2x5 there, absent here"),
     (weights(1), "feature", False, "'feature' is no layer of this network; its parts are features, dropout, fc"),
     (weights(1), None, True, "frozen leaves nothing to learn"),
-    ({}, None, False, "and 5 more; use the network that was saved"),
+    ({}, None, False, "and 6 more\\); use the network that was saved"),
 ])  # fmt: skip
 def test_what_does_not_fit_is_told(saved, up_to, frozen, message):
     with pytest.raises(UnfitWeightsError, match=message):
