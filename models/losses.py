@@ -1,6 +1,11 @@
-"""Data losses: scores (N, C) and labels (N,) to one loss an image (N,); the objective takes their mean."""
+"""Data losses: what a network answers and what is right, to one loss an image (N,); the objective takes their mean.
+
+Scores (N, C) and labels (N,) where there are classes; scores (N, 1) and labels (N,) of 0 and 1 in the binary task;
+scores (N, T) and targets (N, T) where numbers are learned. `task` in the catalogue says which.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +20,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class Mixture(NamedTuple):
     """The targets of images that are each mixed of two (MixUp, CutMix)."""
 
-    labels: Tensor  # N
-    partner_labels: Tensor  # N
+    labels: Tensor  # N, or N, T where numbers are learned
+    partner_labels: Tensor  # likewise
     shares: Tensor  # N, in [0, 1]: the weight of `labels`
 
 
@@ -27,8 +32,8 @@ def data_loss(loss: Loss, scores: Tensor, targets: Targets) -> Tensor:
     """One loss an image (N,), for mixed images too: share L(s, a) + (1 - share) L(s, b) (Zhang 2018; Yun 2019).
 
     It serves whatever the loss is. For softmax it is H(p, q) = -sum p log q with p the mixed targets, smoothed or not,
-    since H is linear in p; for the hinge, whose value for a label that is only probable nobody defines, it is the
-    expectation over the two labels.
+    since H is linear in p; for the hinges, whose value for a label that is only probable nobody defines, and for
+    numbers it is the expectation over the two images' targets.
     """
     if not isinstance(targets, Mixture):
         return loss(scores, targets)
@@ -53,14 +58,88 @@ def softmax(settings: catalogue.Softmax) -> Loss:
 
 
 def svm(settings: catalogue.Svm) -> Loss:
-    """sum over j != y of max(0, s_j - s_y + margin) (Weston & Watkins 1999)."""
+    """Of max(0, s_j - s_y + margin), j != y, the sum (Weston & Watkins 1999) or the worst (Crammer & Singer 2001)."""
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
-        right = scores.gather(1, labels[:, None])  # N, 1
-        margins = torch.relu(scores - right + settings.margin)  # N, C
-        return margins.sum(1) - settings.margin  # the term j = y is exactly the margin
+        violated = margins(scores, labels, settings.margin)
+        return violated.sum(1) if settings.margins == "all" else violated.amax(1)
 
     return loss
 
 
-LOSSES: dict[str, Callable[[Any], Loss]] = {"softmax": softmax, "svm": svm}
+def squared_hinge(settings: catalogue.SquaredHinge) -> Loss:
+    """sum over j != y of max(0, s_j - s_y + margin)^2."""
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        return margins(scores, labels, settings.margin).square().sum(1)
+
+    return loss
+
+
+def margins(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """By how much each wrong score comes too near to the right one, max(0, s_j - s_y + margin): (N, C), 0 at j = y."""
+    right = scores.gather(1, labels[:, None])  # N, 1
+    return torch.relu(scores - right + margin).scatter(1, labels[:, None], 0.0)
+
+
+def one_against_all(settings: catalogue.OneAgainstAll) -> Loss:
+    """sum over j of max(0, 1 - t_j s_j), t_j = +1 for the right class and -1 for any other."""
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        signs = torch.full_like(scores, -1.0).scatter(1, labels[:, None], 1.0)  # N, C
+        return torch.relu(1 - signs * scores).sum(1)
+
+    return loss
+
+
+def binary_hinge(settings: catalogue.BinaryHinge) -> Loss:
+    """max(0, 1 - t s) of scores (N, 1) and labels (N,): t = +1 for 1, -1 for 0."""
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        return torch.relu(1 - (2 * labels - 1) * scores.squeeze(1))
+
+    return loss
+
+
+# --- regression: scores (N, T) and targets (N, T), float --------------------------------------------------------------
+
+
+def l1(settings: catalogue.L1) -> Loss:
+    """|d|, d = score - target."""
+    return _of_differences(functional.l1_loss, settings)
+
+
+def l2(settings: catalogue.L2) -> Loss:
+    """d^2; summed it is the sum of squared differences."""
+    return _of_differences(functional.mse_loss, settings)
+
+
+def smooth_l1(settings: catalogue.SmoothL1) -> Loss:
+    """d^2 / 2 where |d| < 1, |d| - 1/2 beyond (Girshick 2015, Fast R-CNN, equation 3)."""
+    return _of_differences(functional.smooth_l1_loss, settings)
+
+
+def huber(settings: catalogue.Huber) -> Loss:
+    """d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond (Huber 1964); delta 1 is smooth L1."""
+    return _of_differences(partial(functional.huber_loss, delta=settings.delta), settings)
+
+
+def _of_differences(by_number: Callable[..., Tensor], settings: catalogue.Regression) -> Loss:
+    def loss(scores: Tensor, targets: Tensor) -> Tensor:
+        each = by_number(scores, targets, reduction="none")  # N, T
+        return each.sum(1) if settings.reduction == "sum" else each.mean(1)
+
+    return loss
+
+
+LOSSES: dict[str, Callable[[Any], Loss]] = {
+    "softmax": softmax,
+    "svm": svm,
+    "squared_hinge": squared_hinge,
+    "one_against_all": one_against_all,
+    "binary_hinge": binary_hinge,
+    "l1": l1,
+    "l2": l2,
+    "smooth_l1": smooth_l1,
+    "huber": huber,
+}

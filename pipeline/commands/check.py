@@ -44,6 +44,8 @@ def check() -> int:
     for line in notices(chosen):
         print(line)
     print(_size(images))
+    for line in whole_batch(chosen, images):
+        print(line)
     for line in estimate(chosen, images).lines():
         print(line)
     print("params.yaml and dvc.yaml are valid")
@@ -106,6 +108,7 @@ def count_images(chosen: Params) -> Images:
     chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
     require_classes(scan.classes)
+    chosen.loss.require_task("classification")
     if wrong := unknown_classes(chosen.augment, scan.classes):
         raise Mistake(*wrong)
     given = Counter(found.split for found in scan.found)
@@ -122,6 +125,19 @@ def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
     else:
         validation = round(images.total * chosen.data.validation_fraction)
     return max(1, images.total - test - validation), validation, test
+
+
+def whole_batch(chosen: Params, images: Images) -> list[str]:
+    """What a step on all training images holds at once, where that is asked for."""
+    if chosen.train.batch_size is not None:
+        return []
+    count = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
+    side = chosen.augment.seen(chosen.data.resolved_image_size)
+    pixels = count * side * side * chosen.data.resolved_channels * 4
+    return [
+        f"train.batch_size: null: each step holds all {count:,} training images at once, {pixels / 1e6:,.3g} MB as the"
+        " network sees them; what it computes of them comes on top"
+    ]
 
 
 def _size(images: Images) -> str:
@@ -162,10 +178,10 @@ class Estimate:
 def estimate(chosen: Params, images: Images) -> Estimate:
     """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
     train = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
-    batches = math.ceil(train / chosen.train.batch_size)
+    batch = min(chosen.train.batch_size or train, train)
+    batches = math.ceil(train / batch)
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
-    batch = min(chosen.train.batch_size, train)
     step_seconds, measured, device, parameters = _time_steps(chosen, batch, images.classes)
     return Estimate(
         steps=batches * chosen.train.epochs,

@@ -271,6 +271,24 @@ def test_the_estimate_counts_steps_as_training_does(shipped: Params) -> None:
     assert check.estimate(shipped.overlaid({"augment": {"copies": 2}}), images).steps == 31 * 20  # of 1,950 images
 
 
+def test_a_step_on_the_whole_split_is_counted_and_its_memory_told(shipped: Params) -> None:
+    whole = shipped.overlaid({"train": {"threads": 1, "batch_size": None}, "search": {"trials": 0}})
+    images = check.Images(total=1000, validation=None, test=None, classes=10)
+    found = check.estimate(whole, images)
+    assert (found.steps, found.batch) == (20, 650)
+    (line,) = check.whole_batch(whole, images)  # 650 images of 8x8 grey pixels, four bytes each
+    assert line.startswith("train.batch_size: null: each step holds all 650 training images at once, 0.166 MB")
+    assert check.whole_batch(shipped, images) == []
+
+
+def test_check_refuses_a_loss_for_another_task(clone: Callable[[], Path]) -> None:
+    folder = clone()
+    changed(folder, ("  name: softmax ", "  name: smooth_l1 "))
+    result = retrace(folder, "check")
+    assert result.returncode == ExitStatus.MISTAKE
+    assert result.stderr.startswith("params.yaml: loss.name: smooth_l1 is for regression, these data are")
+
+
 def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:
     deep = shipped.overlaid({"model": {"convnet": {"stages": 6}}})
     with pytest.raises(Mistake, match=r"params\.yaml: model\.convnet: .*at least \d+x\d+ pixels"):

@@ -84,6 +84,22 @@ CONFIGURATIONS = {
     "accumulation": {"train": {"accumulate_batches": 4}},
     "moving average": {"train": {"ema_decay": 0.9}, "model": {"name": "resnet"}},
     "bf16": {"train": {"precision": "bf16-mixed"}, "model": {"name": "resnet"}},
+    "momentum with the rate inside, clipped": {
+        "optimizer": {"sgd": {"nesterov": True, "rate_inside": True, "weight_decay": 0.01}},
+        "train": {"clip_norm": 0.1, "accumulate_batches": 2},
+    },
+    "alexnet's rule, max-norm, average, error's plateau": {
+        "optimizer": {"name": "alexnet"},
+        "regularization": {"max_norm": 0.5},
+        "train": {"ema_decay": 0.9},
+        "schedule": {"name": "plateau", "plateau": {"monitor": "error", "patience_epochs": 0, "factor": 0.5}},
+    },
+    "adagrad": {"optimizer": {"name": "adagrad", "momentum": None, "lr": 0.01}},
+    "rmsprop": {"optimizer": {"name": "rmsprop", "momentum": 0.5, "lr": 0.001}},
+    "random search": {
+        "optimizer": {"name": "random_search", "momentum": None, "random_search": {"scale": 0.1}},
+        "model": {"name": "linear"},
+    },
     "muon, few logs": {"optimizer": {"name": "muon", "momentum": None, "lr": 0.01}, "tracking": {"log_every_steps": 4}},
 }
 
@@ -115,7 +131,8 @@ def test_stopped_at_every_save_point_it_ends_in_the_same_bits(data, small_params
     assert {file.split("-")[1].split(".")[0] for file in saves} >= {"trained", "validated"}
     assert len(saves) > len(whole[1]) * 2
     assert result(fitted) == whole
-    assert trained == sorted(set(trained)), "a batch was trained twice"
+    looks = 1 if params.optimizer.settings.follows_the_slope else 2  # of a step at its batch
+    assert trained == sorted([*set(trained)] * looks), "a batch was trained twice"
     assert sorted(set(points(tmp_path / "resumed"))) == expected
     assert len(list((tmp_path / "state").iterdir())) == module.KEPT
 

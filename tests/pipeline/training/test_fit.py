@@ -21,7 +21,7 @@ from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.training.fit import TrainingData, fit, initialised_network
-from pipeline.training.recorder import DivergedError, Epoch
+from pipeline.training.recorder import DivergedError, Epoch, copied
 
 
 def weights(fitted) -> dict[str, torch.Tensor]:
@@ -48,6 +48,13 @@ CONFIGURATIONS = [
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
     {"train": {"precision": "bf16-true"}, "augment": {"cutmix": 1.0}},
     {"augment": {"mixup": 0.4, "cutmix": 1.0, "crop_size": 7}, "loss": {"name": "svm"}},
+    {"loss": {"name": "svm", "svm": {"margins": "worst", "margin": 1.0}}, "optimizer": {"name": "alexnet", "lr": 0.02}},
+    {"loss": {"name": "squared_hinge"}, "optimizer": {"name": "adagrad", "momentum": None, "lr": 0.02}},
+    {"loss": {"name": "one_against_all"}, "optimizer": {"name": "rmsprop", "momentum": 0.5, "lr": 0.003}},
+    {  # fused updates, mixed precision and clipping, which Lightning alone would not have together
+        "regularization": {"max_norm": 1.0, "elastic_net": 1e-4, "penalize_all": True},
+        "train": {"clip_norm": 0.5, "ema_decay": 0.5, "precision": "bf16-mixed"},
+    },
 ]
 
 
@@ -62,6 +69,109 @@ def test_learns_and_repeats_bit_for_bit(data, small_params, changes):
     assert first.best.val_accuracy > 0.6  # guessing gives a third
     assert len(first.history) == params.train.epochs
     assert [epoch.step for epoch in first.history] == [6, 12, 18]  # 90 images in batches of 16
+
+
+PLAIN = {  # gradient descent of a linear classifier on all images as they are
+    "augment": {"crop_padding": 0},
+    "model": {"name": "linear"},
+    "optimizer": {"momentum": 0.0},
+    "schedule": {"name": "constant"},
+    "regularization": {"l2": 0.0, "dropout": 0.0},
+}
+
+
+def first_step(params: Params, data: TrainingData) -> dict[str, np.ndarray]:
+    """By how much one epoch moves each weight."""
+    before = copied(initialised_network(params, data.shape).state_dict())
+    after = weights(fit(params.overlaid({"train": {"epochs": 1}}), data))
+    return {name: (after[name] - before[name]).double().numpy() for name in before}
+
+
+def slope(params: Params, data: TrainingData) -> dict[str, np.ndarray]:
+    """The gradient of the mean softmax loss over all training images, at the first weights, in NumPy."""
+    pixels = ((data.train.images / 255.0 - data.policy(params).mean) / data.policy(params).std).reshape(90, -1)
+    first = {name: w.double().numpy() for name, w in initialised_network(params, data.shape).state_dict().items()}
+    scores = pixels @ first["fc.weight"].T + first["fc.bias"]
+    probabilities = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    errors = (probabilities - np.eye(3)[data.train.labels]) / 90
+    return {"fc.weight": errors.T @ pixels, "fc.bias": errors.sum(0)}
+
+
+def test_no_batch_size_is_gradient_descent_on_the_whole_split(data, small_params):
+    params = small_params(**PLAIN, train={"batch_size": None})
+    moved, gradient = first_step(params, data), slope(params, data)
+    for name, expected in gradient.items():
+        np.testing.assert_allclose(moved[name], -0.1 * expected, atol=1e-6)
+    whole, large = (fit(small_params(train={"batch_size": size}), data) for size in (None, 1000))
+    assert [epoch.step for epoch in whole.history] == [1, 2, 3]
+    assert equal(whole, large)
+
+
+@pytest.mark.parametrize("train", [{"batch_size": None}, {"batch_size": 45, "accumulate_batches": 2}], ids=str)
+def test_clipping_shortens_the_whole_gradient_of_a_step(data, small_params, train):
+    """Of all tensors together, and of accumulated batches their mean; a norm that is not reached changes nothing."""
+    params = small_params(**PLAIN, train=train)
+    gradient = slope(params, data)
+    norm = math.sqrt(sum((part**2).sum() for part in gradient.values()))
+    clipped = first_step(params.overlaid({"train": {"clip_norm": 0.3 * norm}}), data)
+    for name, expected in gradient.items():
+        np.testing.assert_allclose(clipped[name], -0.1 * 0.3 * expected, atol=1e-6)
+    free, whole = fit(params, data), fit(params.overlaid({"train": {"clip_norm": 100 * norm}}), data)
+    assert equal(free, whole)
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_max_norm_holds_for_the_weights_that_are_kept(data, small_params, ema_decay):
+    """The average too: it is taken of projected weights. Its rounding is that of 18 additions."""
+    params = small_params(regularization={"max_norm": 0.1}, train={"ema_decay": ema_decay})
+    found = {name: w.flatten(1).norm(dim=1) for name, w in weights(fit(params, data)).items() if w.ndim > 1}
+    assert len(found) > 2
+    assert all((norms <= 0.1 * (1 + 1e-5)).all() for norms in found.values())
+    assert max(norms.max() for norms in found.values()) > 0.09
+
+
+def test_frozen_weights_stay_as_they_are(data, small_params, monkeypatch):
+    """Whatever is done to weights: penalized, decayed, projected, drawn."""
+
+    def frozen(params, shape):
+        network = initialised_network(params, shape)
+        network.hidden.requires_grad_(False)
+        return network
+
+    monkeypatch.setattr("pipeline.training.fit.initialised_network", frozen)
+    harsh = {"l2": 0.1, "l1": 0.1, "penalize_all": True, "max_norm": 0.01}
+    for optimizer in ({"name": "adamw"}, {"name": "random_search"}):
+        params = small_params(
+            model={"name": "mlp"}, regularization=harsh, optimizer=optimizer | {"momentum": None, "lr": 0.1}
+        )
+        first, last = initialised_network(params, data.shape), fit(params, data).network
+        assert all(torch.equal(a, b) for a, b in zip(first.hidden.parameters(), last.hidden.parameters(), strict=True))
+        assert not torch.equal(first.fc.weight, last.fc.weight)
+
+
+def test_random_search_never_loses_ground_on_the_whole_split(data, small_params):
+    search = {"name": "random_search", "momentum": None, "random_search": {"scale": 0.1}}
+    still = {"augment": {"crop_padding": 0}, "model": {"name": "linear"}, "regularization": {"dropout": 0.0}}
+    params = small_params(**still, optimizer=search, train={"batch_size": None, "epochs": 40})
+    fitted = fit(params, data)
+    # The first is of the weights before any draw; each epoch's order rounds anew.
+    losses = [round(epoch.train_loss, 5) for epoch in fitted.history][1:]
+    assert losses == sorted(losses, reverse=True)
+    assert 2 < len(set(losses)) < 30
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_plateau_of_the_error_lowers_the_rate(data, small_params):
+    """Of weights that stay where they are: no epoch has a lower error, nor a lower loss by a ten-thousandth."""
+    plateau = {"name": "plateau", "plateau": {"monitor": "error", "patience_epochs": 0, "factor": 0.1}}
+    fitted = fit(small_params(optimizer={"lr": 1e-9}, schedule=plateau), data)
+    assert [epoch.lr for epoch in fitted.history] == pytest.approx([1e-9, 1e-9, 1e-10])
+    assert fitted.best.validation.error == pytest.approx(1 - fitted.best.val_accuracy)
+
+
+def test_a_loss_for_another_task_is_refused(data, small_params):
+    with pytest.raises(Mistake, match=r"loss\.name: l2 is for regression, these data are for classification"):
+        fit(small_params(loss={"name": "l2"}), data)
 
 
 def test_dropout_depends_on_seed_and_step_alone(data, small_params):
