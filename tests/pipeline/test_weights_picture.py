@@ -101,6 +101,23 @@ def test_every_network_is_drawn_if_it_has_what_can_be(name: str) -> None:
         assert layer is None
 
 
+@pytest.mark.parametrize(
+    ("names", "outputs", "captions"),
+    [
+        (("cat", "dog"), 2, ["cat", "dog"]),
+        (("cat", "dog"), 1, ["dog, not cat"]),  # one score, positive for the second
+        (("x",), 1, ["x"]),
+        (("cat", "dog"), 6, ["cat", "dog", "2", "3", "4", "5"]),  # and a box
+        ((), 2, ["0", "1"]),
+    ],
+)
+def test_a_template_is_called_what_it_speaks_for(names: tuple[str, ...], outputs: int, captions: list[str]) -> None:
+    shape = Shape(1, 4, outputs)
+    layer = first_layer(network("linear", shape), shape, names)
+    assert layer is not None
+    assert list(layer.captions) == captions
+
+
 @pytest.mark.parametrize("name", ["linear", "mlp"])
 def test_points_of_the_plane_have_no_image(name: str) -> None:
     shape = Shape(2, 1, 3)
