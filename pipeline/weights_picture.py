@@ -36,10 +36,11 @@ class FirstLayer:
     captions: Sequence[str]
 
 
-def first_layer(network: "nn.Module", shape: Shape, classes: Sequence[str]) -> FirstLayer | None:
+def first_layer(network: "nn.Module", shape: Shape, names: Sequence[str]) -> FirstLayer | None:
     """The layer of `network` that sees the images, if its weights can be drawn.
 
     They can where it is a convolution, or the only layer; not where images are points, nor in what memorises.
+    names: of the classes, or of the numbers that the network answers with.
     """
     from torch import nn
 
@@ -52,7 +53,14 @@ def first_layer(network: "nn.Module", shape: Shape, classes: Sequence[str]) -> F
     if len(layers) > 1:
         return None
     images = weight.view(-1, shape.channels, shape.image_size, shape.image_size)
-    return FirstLayer("templates", images.permute(0, 2, 3, 1).numpy(), classes)
+    return FirstLayer("templates", images.permute(0, 2, 3, 1).numpy(), _captions(names, len(images)))
+
+
+def _captions(names: Sequence[str], outputs: int) -> list[str]:
+    """What each output speaks for: two classes may share one, whose sign tells them apart; others have a number."""
+    if outputs == 1 and len(names) == 2:
+        return [f"{names[1]}, not {names[0]}"]
+    return [names[output] if output < len(names) else str(output) for output in range(outputs)]
 
 
 def draw(layer: FirstLayer, *, dark: bool = False) -> bytes:

@@ -87,7 +87,8 @@ def test_every_network_is_drawn_if_it_has_what_can_be(name: str) -> None:
         units, _, height, width = convolutions[0].weight.shape
         assert layer.weights.shape == (units, height, width, 3)
         row, column = divmod(units - 1, -(-units // -(-units // 16)))  # the last one's place: rows of 16 at most
-        tile = np.kron(pixels(layer.weights[-1], scale(layer.weights)), np.ones((56 // height, 56 // width, 1)))
+        last = np.moveaxis(convolutions[0].weight.detach().numpy()[-1], 0, 2)
+        tile = np.kron(pixels(last, scale(layer.weights)), np.ones((56 // height, 56 // width, 1)))
         sheet = opened(draw(layer))
         left = 4 + column * 60 + (56 - tile.shape[1]) // 2
         top = 4 + row * (tile.shape[0] + 4)
@@ -98,6 +99,23 @@ def test_every_network_is_drawn_if_it_has_what_can_be(name: str) -> None:
         assert list(layer.captions) == list("abcde")
     else:
         assert layer is None
+
+
+@pytest.mark.parametrize(
+    ("names", "outputs", "captions"),
+    [
+        (("cat", "dog"), 2, ["cat", "dog"]),
+        (("cat", "dog"), 1, ["dog, not cat"]),  # one score, positive for the second
+        (("x",), 1, ["x"]),
+        (("cat", "dog"), 6, ["cat", "dog", "2", "3", "4", "5"]),  # and a box
+        ((), 2, ["0", "1"]),
+    ],
+)
+def test_a_template_is_called_what_it_speaks_for(names: tuple[str, ...], outputs: int, captions: list[str]) -> None:
+    shape = Shape(1, 4, outputs)
+    layer = first_layer(network("linear", shape), shape, names)
+    assert layer is not None
+    assert list(layer.captions) == captions
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp"])
