@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
 from pipeline.errors import Mistake
 from pipeline.params import Dimension, Params
 from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
 from pipeline.training.fit import TrainingData, initialised_network
+from pipeline.training.memorising import require_enough
 from pipeline.training.trials import Outcome, TrialOrder, new_study, run_trial, tell
 from pipeline.training.workers import WorkerLostError, Workers
 
@@ -34,7 +34,7 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
     """
     from tqdm import tqdm
 
-    refuse_impossible_networks(params, data.seen(params))
+    refuse_impossible_networks(params, data)
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
     trial_params = params.overlaid({"train": alone})
@@ -106,13 +106,14 @@ def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
     return changes
 
 
-def refuse_impossible_networks(params: Params, shape: Shape) -> None:
+def refuse_impossible_networks(params: Params, data: TrainingData) -> None:
     """Raises Mistake where an end of a range makes a network that these images, or batches, do not allow.
 
     Built without memory, and before the first trial: the one that meets it may be the fiftieth.
     """
     import torch
 
+    shape = data.seen(params)
     for dimension in dimensions_with_meaning(params):
         if dimension.path[0] != "model" and dimension.name != "train.batch_size":
             continue
@@ -122,6 +123,7 @@ def refuse_impossible_networks(params: Params, shape: Shape) -> None:
             try:
                 with torch.device("meta"):
                     initialised_network(params.overlaid(changes), shape)
+                require_enough(params.overlaid(changes), len(data.learned(params)))
             except Mistake as mistake:
                 reaches = f"params.yaml: search.space.{dimension.name} reaches {value}; narrow it"
                 raise Mistake(*mistake.lines, reaches) from None

@@ -11,8 +11,11 @@ from pathlib import Path
 from models.build import save_model
 from pipeline import paths, stage
 from pipeline.errors import Mistake
-from pipeline.figures import learning_curves, read_learning_curves
+from pipeline.figures import labels, learning_curves, read_learning_curves
+from pipeline.neighbours import SHOWN, neighbours_sheet
 from pipeline.params import Params, read_mapping
+from pipeline.pictures import spread
+from pipeline.plane import are_points
 from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
 from pipeline.training.checkpoint import Checkpoints
@@ -22,6 +25,7 @@ from pipeline.training.parameters import training_parameters
 from pipeline.training.recorder import DivergedError, Epoch, Fitted
 
 CURVES = "learning_curves.csv"
+NEIGHBOURS = "neighbours.png"
 EXAMPLES = 4  # images in the logged model's input example
 
 
@@ -35,10 +39,16 @@ def history_table(history: Sequence[Epoch]) -> str:
 
 
 def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted) -> None:
-    """weights.safetensors, model.yaml and the learning curves as a table and a picture."""
+    """weights.safetensors, model.yaml and the learning curves as a table and a picture; of neighbours a sheet."""
     save_model(folder, fitted.network, describe(params, data))
     (folder / CURVES).write_text(history_table(fitted.history), encoding="utf-8")
     (folder / "learning_curves.png").write_bytes(learning_curves(read_learning_curves(folder / CURVES)))
+    validation = data.validation
+    if params.model.settings.memorises and not are_points(validation.images):
+        some = spread(len(validation), SHOWN)
+        images = data.policy(params).plain(validation.images, some)[0]
+        sheet = neighbours_sheet(fitted.network, images, validation.labels[some], labels(data.classes))
+        (folder / NEIGHBOURS).write_bytes(sheet)
 
 
 def run(params: Params) -> None:
@@ -69,6 +79,8 @@ def run(params: Params) -> None:
         tracked.log_artifact(PARAMETERS)
         tracked.log_artifact(paths.MODEL / CURVES)
         tracked.log_artifact(paths.MODEL / "learning_curves.png")
+        if (paths.MODEL / NEIGHBOURS).exists():
+            tracked.log_artifact(paths.MODEL / NEIGHBOURS)
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
         best = fitted.best  # whose weights were written: val/* ends with the last epoch
         figures = {"best/epoch": best.epoch, "best/val_accuracy": best.val_accuracy, "best/val_loss": best.val_loss}

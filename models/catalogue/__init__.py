@@ -7,7 +7,7 @@ in params.yaml, completed by editors, can be searched, and is tested by the conf
 """
 
 from models.catalogue.losses import LOSSES, Loss, Softmax, Svm, Task
-from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
+from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Neighbours, Network, Resnet
 from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
@@ -27,6 +27,7 @@ __all__ = [
     "Loss",
     "Mlp",
     "Muon",
+    "Neighbours",
     "Network",
     "OneCycle",
     "Optimizer",

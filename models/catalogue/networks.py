@@ -1,6 +1,6 @@
 """The networks and their settings; the code of each is models/networks/NAME.py."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from models.catalogue.settings import Settings, setting
 
@@ -8,7 +8,16 @@ from models.catalogue.settings import Settings, setting
 class Network(Settings):
     """A network; what it needs of a training is said here, for all that must not import torch."""
 
-    memorises: ClassVar[bool] = False  # keeps the training images in one pass: no augmentation, loss, or optimizer
+    # Keeps the training images in one pass, raw pixels in [0, 255]: no normalisation, augmentation, loss or optimizer.
+    memorises: ClassVar[bool] = False
+
+
+class Neighbours(Network):
+    """Majority vote of the k nearest training images; k = 1 is the nearest neighbour."""
+
+    memorises: ClassVar[bool] = True
+    k: int = setting("neighbours that vote", ge=1, le=10_000, search=(1, 50, "log"))
+    distance: Literal["l1", "l2"] = setting("sum |a - b|, or the root of sum (a - b)^2")
 
 
 class Linear(Network):
@@ -39,4 +48,10 @@ class Resnet(Network):
     depth: int = setting("residual blocks in each stage", ge=1, le=64, search=(1, 3))
 
 
-NETWORKS: dict[str, type[Network]] = {"linear": Linear, "mlp": Mlp, "convnet": Convnet, "resnet": Resnet}
+NETWORKS: dict[str, type[Network]] = {
+    "neighbours": Neighbours,
+    "linear": Linear,
+    "mlp": Mlp,
+    "convnet": Convnet,
+    "resnet": Resnet,
+}

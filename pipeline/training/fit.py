@@ -13,6 +13,7 @@ from pathlib import Path
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import nn
@@ -20,6 +21,7 @@ from torch import nn
 from models.build import Description, build_network
 from models.classifier import Classifier
 from models.losses import LOSSES
+from models.memoriser import Memoriser
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
@@ -34,6 +36,7 @@ from pipeline.tracking.logger import SpoolLogger
 from pipeline.tracking.run import Run
 from pipeline.training.callbacks import Averaging, Progress, Repeatable
 from pipeline.training.checkpoint import Checkpoints, Saver, Stopping
+from pipeline.training.memorising import raw_pixels, require_enough, settled
 from pipeline.training.recorder import Epoch, Fitted, Recorder
 
 
@@ -71,6 +74,8 @@ class TrainingData:
     def policy(self, params: Params) -> Policy:
         """Raises Mistake where augment does not fit these images."""
         statistics = load_statistics(self.statistics)
+        if params.model.settings.memorises:
+            return raw_pixels(params, statistics, self.shape.image_size)
         own = of_split(params.augment, self.train, self.classes)
         return Policy(params.augment, statistics, self.shape.image_size, params.seed, own)
 
@@ -94,6 +99,7 @@ class TrainingData:
 
 def describe(params: Params, data: TrainingData) -> Description:
     """What model.yaml says of the model that `params` train on `data`."""
+    params = settled(params, data.shape)
     policy = data.policy(params)
     return Description(
         network=params.model.name,
@@ -128,6 +134,7 @@ def fit(
     Raises DivergedError, KeyboardInterrupt (Ctrl-C and SIGTERM, once the state is kept), and Mistake where the
     parameters cannot be used on these images or this machine.
     """
+    params, memorises = settled(params, data.shape), params.model.settings.memorises
     train, policy, learned = params.train, data.policy(params), data.learned(params)
     images = Images(
         learned,
@@ -140,6 +147,7 @@ def fit(
         train.devices,
         mixing(params.augment, policy.seen, len(learned), params.seed),
         policy.after_it() if params.augment.copies > 0 else policy,
+        as_they_lie=memorises,
     )
     network = initialised_network(params, data.seen(params))
     if train.channels_last:
@@ -159,6 +167,12 @@ def fit(
         saver = Saver(checkpoints, train.checkpoint_seconds, recorder, averaging, flush)
     stopping = Stopping(saver)
     batches_per_epoch = len(images.train_dataloader())
+    if memorises:
+        require_enough(params, len(learned))
+        network.reserve(len(learned))  # type: ignore[operator]
+        module: LightningModule = Memoriser(network, train.batch_size)
+    else:
+        module = assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches))
     callbacks: list[Callback | None] = [Repeatable(params.seed, train.threads), averaging, recorder, stopping, saver]
     with ExitStack() as cleanup:
         cleanup.callback(stopping.close)
@@ -175,7 +189,7 @@ def fit(
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
-                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches)),
+                module,
                 datamodule=images,
                 ckpt_path=checkpoints.newest() if checkpoints is not None else None,
             )
