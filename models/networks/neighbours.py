@@ -48,7 +48,7 @@ class Network(nn.Module):
         """Raw pixels in [0, 255], (N, C, H, W) of any type, to scores (N, classes)."""
         distances, indices = self.nearest(images, self.k)
         far = distances.double()
-        return _scores(self.labels[indices], far if self.distance == "l1" else far.sqrt(), self._classes)
+        return votes_to_scores(self.labels[indices], far if self.distance == "l1" else far.sqrt(), self._classes)
 
     def nearest(self, images: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Distances (of L2 squared) and indices (N, k) of the k nearest, by (distance, index).
@@ -77,7 +77,7 @@ def as_bytes(images: Tensor) -> Tensor:
     return images.contiguous().flatten(1)
 
 
-def _scores(labels: Tensor, distances: Tensor, classes: int) -> Tensor:
+def votes_to_scores(labels: Tensor, distances: Tensor, classes: int) -> Tensor:
     """Log-probabilities (N, classes) in float32 from the neighbours' labels and distances (N, k), nearest first.
 
     Distances are summed in float64 and in order, so that equal neighbours have equal sums.

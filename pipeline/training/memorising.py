@@ -8,6 +8,8 @@ from pipeline.data.store import rows_a_block
 from pipeline.errors import Mistake
 from pipeline.params import Params
 
+_MOST = 8192  # images in a batch
+
 
 def settled(params: Params, shape: Shape) -> Params:
     """`params` with what such a network needs in the place of what has no meaning for it; others as they are.
@@ -19,7 +21,7 @@ def settled(params: Params, shape: Shape) -> Params:
         return params
     train = {
         "epochs": 1,
-        "batch_size": rows_a_block((shape.image_size, shape.image_size, shape.channels)),
+        "batch_size": min(_MOST, rows_a_block((shape.image_size, shape.image_size, shape.channels))),
         "accumulate_batches": 1,
         "limit_batches": None,
         "early_stopping_epochs": None,
