@@ -86,10 +86,9 @@ def compare(data: dict[str, NDArray[Any]], distance: Distance, rounds: int, thre
         ours.append(seconds(lambda: nearest(asked, data["train"], 1, distance, threads)))
         theirs.append(seconds(lambda: search(as_floats)))
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    print(
-        f"{distance}, {len(asked):,} queries of {len(data['train']):,}: ours {spread(ours)} s, faiss {spread(theirs)} s,"
-    )
-    print(f"    ours over faiss {spread(ratios)}; of 200 answers {100 * same:.1f} % the same")
+    print(f"{distance}, {len(asked):,} queries of {len(data['train']):,} images, {threads} threads:")
+    print(f"    ours {spread(ours)} s, faiss {spread(theirs)} s, ours over faiss {spread(ratios)}")
+    print(f"    of 200 answers {100 * same:.1f} % the same")
 
 
 def accuracies(data: dict[str, NDArray[Any]], distance: Distance) -> None:

@@ -34,6 +34,7 @@ FLOORS: dict[str, int] = {
     "pipeline.data": 1,
     "pipeline.pictures": 1,
     "pipeline.plane": 1,
+    "pipeline.neighbours": 1,
     "pipeline.metrics": 1,
     "pipeline.figures": 1,
     "pipeline.report": 1,

@@ -106,7 +106,8 @@ def test_copies_are_memorised_too(data, neighbours):
         paths.COPIES, data.train, data.policy(neighbours().overlaid({"model": {"name": "mlp"}})), 2, data.classes
     )
     fitted = fit(params, data)
-    assert torch.equal(fitted.network.images, torch.from_numpy(np.array(open_split(paths.COPIES).images).reshape(270, -1)))
+    copies = np.array(open_split(paths.COPIES).images).reshape(270, -1)
+    assert torch.equal(fitted.network.images, torch.from_numpy(copies))
 
 
 def test_more_neighbours_than_images_are_refused_before_anything_is_memorised(data, neighbours, monkeypatch):
@@ -235,7 +236,7 @@ def test_points_of_the_plane_have_no_sheet(project, neighbours):
     for name in ("train", "validation"):
         folder = paths.PREPARED / name
         write_split(folder, points, np.arange(30) % 3, ["x"] * 30, ["dark", "light", "striped"], [""] * 30)
-    params = neighbours(k=1, augment={"cutout_size": 0})
+    params = neighbours(k=1, augment={"crop_padding": 0})
     data = TrainingData.open()
     save_statistics(data.statistics, fit_statistics(points), params.augment)
     fitted = fit(params, data)
