@@ -2,6 +2,8 @@
 
 import os
 
+from pipeline.errors import Mistake
+
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
@@ -24,3 +26,14 @@ def torch_device(accelerator: str) -> str | None:
     if accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         return "mps"
     return "cpu" if accelerator in ("auto", "cpu") else None
+
+
+def required_device(accelerator: str) -> str:
+    """As `torch_device`. Raises Mistake for one that is not to be had."""
+    device = torch_device(accelerator)
+    if device is None:
+        raise Mistake(
+            f"params.yaml: train.accelerator: {accelerator} is not to be had with this torch on this machine;"
+            " `retrace doctor` says more; cpu and auto work here"
+        )
+    return device

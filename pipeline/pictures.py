@@ -108,6 +108,7 @@ class Cell:
     caption: str
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None = None  # n: the colours of points; None: one for all
+    ink: tuple[int, int, int] | None = None  # of its frame and caption; None: faint ones
 
     def tiles(self, side: int) -> "list[Image.Image]":
         """The pictures, of `side` pixels a side."""
@@ -118,19 +119,26 @@ class Cell:
         return [plane(groups, side, radius=1.5)]
 
 
-def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> bytes:
-    """A PNG of captioned rows; the headings stand above the columns of cells, of which a row may have fewer."""
+def grid_sheet(
+    headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], target_side: int = _TARGET_SIDE
+) -> bytes:
+    """A PNG of captioned rows; the headings stand above the columns of cells, of which a row may have fewer.
+
+    Smaller images are enlarged to about `target_side`.
+    """
     from PIL import Image, ImageDraw
 
     font, small = _font(_FONT_SIZE), _font(_SMALL_FONT_SIZE)
     first = rows[0][1][0].images
     side = max(first.shape[1:3])
-    side = side * (_TARGET_SIDE // side) if side <= _TARGET_SIDE else min(side, _LARGEST_TILE)
+    side = side * (target_side // side) if side <= target_side else min(side, _LARGEST_TILE)
     if are_points(first):
         side = _PLANE_TILE
     tile, line = side + _GAP, _SMALL_FONT_SIZE + 5
     across = 1 if are_points(first) else max(len(cell.images) for _, cells in rows for cell in cells)
-    width, height = across * tile - _GAP, side + line  # of a cell
+    pictured = across * tile - _GAP
+    widest = max(small.getlength(cell.caption) for _, cells in rows for cell in cells)
+    width, height = max(pictured, int(np.ceil(widest))), side + line  # of a cell
     left = _MARGIN + max(int(np.ceil(font.getlength(caption))) for caption, _ in rows) + 2 * _GAP + 6
     top = _MARGIN + _LINE_HEIGHT
     sheet = Image.new(
@@ -147,10 +155,13 @@ def grid_sheet(headings: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]
         draw.text((left - 2 * _GAP - 2, y + side / 2), caption, fill=_INK, font=font, anchor="rm")
         for column, cell in enumerate(cells):
             x = left + column * (width + _MARGIN)
-            draw.text((x + width / 2, y + side + line / 2), cell.caption, fill=_FAINT_INK, font=small, anchor="mm")
+            draw.text(
+                (x + width / 2, y + side + line / 2), cell.caption, fill=cell.ink or _FAINT_INK, font=small, anchor="mm"
+            )
             for place, picture in enumerate(cell.tiles(side)):
-                at = x + place * tile
-                draw.rectangle((at - 1, y - 1, at + side, y + side), outline=_FRAME)
+                at, rim = x + (width - pictured) // 2 + place * tile, 1 if cell.ink is None else 2
+                frame = (at - rim, y - rim, at + side + rim - 1, y + side + rim - 1)
+                draw.rectangle(frame, outline=cell.ink or _FRAME, width=rim)
                 sheet.paste(picture, (at, y))
     return _png(sheet)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.catalogue import Figure
-from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
 from pipeline.data.answers import require_learnable
 from pipeline.errors import Mistake
@@ -21,6 +20,7 @@ from pipeline.params import Dimension, Params
 from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
 from pipeline.training.fit import TrainingData, initial_weights, initialised_network, started
+from pipeline.training.memorising import require_enough
 from pipeline.training.trials import Outcome, TrialOrder, new_study, run_trial, tell
 from pipeline.training.workers import WorkerLostError, Workers
 
@@ -37,7 +37,7 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
     from tqdm import tqdm
 
     require_learnable(params, data.answers)
-    refuse_impossible_networks(params, data.seen(params))
+    refuse_impossible_networks(params, data)
     title = params.loss.figure.title
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
@@ -110,13 +110,14 @@ def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
     return changes
 
 
-def refuse_impossible_networks(params: Params, shape: Shape) -> None:
+def refuse_impossible_networks(params: Params, data: TrainingData) -> None:
     """Raises Mistake where an end of a range makes a network that these images, or batches, do not allow.
 
     Built without memory, and before the first trial: the one that meets it may be the fiftieth.
     """
     import torch
 
+    shape = data.seen(params)
     for dimension in dimensions_with_meaning(params):
         if dimension.path[0] != "model" and dimension.name != "train.batch_size":
             continue
@@ -127,6 +128,7 @@ def refuse_impossible_networks(params: Params, shape: Shape) -> None:
             try:
                 with torch.device("meta"):
                     started(initialised_network(reached, shape), reached, paths.INITIAL)
+                require_enough(reached, len(data.learned(params)))
             except Mistake as mistake:
                 reaches = f"params.yaml: search.space.{dimension.name} reaches {value}; narrow it"
                 raise Mistake(*mistake.lines, reaches) from None

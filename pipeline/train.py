@@ -12,8 +12,11 @@ from models.build import save_model
 from models.catalogue import Figure
 from pipeline import paths, stage
 from pipeline.errors import Mistake
-from pipeline.figures import learning_curves, read_learning_curves
+from pipeline.figures import labels, learning_curves, read_learning_curves
+from pipeline.neighbours import SHOWN, neighbours_sheet
 from pipeline.params import Params, read_mapping
+from pipeline.pictures import spread
+from pipeline.plane import are_points
 from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
 from pipeline.training.checkpoint import Checkpoints
@@ -24,6 +27,7 @@ from pipeline.training.recorder import DivergedError, Epoch, Fitted
 from pipeline.weights_picture import draw, first_layer
 
 CURVES = "learning_curves.csv"
+NEIGHBOURS = "neighbours.png"
 EXAMPLES = 4  # images in the logged model's input example
 
 
@@ -37,7 +41,8 @@ def history_table(history: Sequence[Epoch], figure: Figure) -> str:
 
 
 def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted) -> None:
-    """weights.safetensors, model.yaml, the learning curves as a table and a picture, and one of the first layer."""
+    """weights.safetensors, model.yaml, the learning curves as a table and a picture; one more of the first layer, or of
+    neighbours."""
     description = describe(params, data)
     save_model(folder, fitted.network, description)
     (folder / CURVES).write_text(history_table(fitted.history, params.loss.figure), encoding="utf-8")
@@ -45,6 +50,12 @@ def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted
     layer = first_layer(fitted.network, description.shape, description.output_names)
     if layer is not None:
         (folder / f"{layer.kind}.png").write_bytes(draw(layer))
+    validation = data.validation
+    if params.model.settings.memorises and not are_points(validation.images):
+        some = spread(len(validation), SHOWN)
+        images = data.policy(params).plain(validation.images, some)[0]
+        sheet = neighbours_sheet(fitted.network, images, validation.labels[some], labels(data.classes))
+        (folder / NEIGHBOURS).write_bytes(sheet)
 
 
 def run(params: Params) -> None:

@@ -36,6 +36,7 @@ FLOORS: dict[str, int] = {
     "pipeline.pictures": 1,
     "pipeline.plane": 1,
     "pipeline.weights_picture": 1,
+    "pipeline.neighbours": 1,
     "pipeline.metrics": 1,
     "pipeline.canvas": 1,
     "pipeline.figures": 1,

@@ -13,7 +13,8 @@ Form = Literal["imagenet", "small"]
 class Network(Settings):
     """A network; what it needs of a training is said here, for all that must not import torch."""
 
-    memorises: ClassVar[bool] = False  # keeps the training images in one pass: no augmentation, loss, or optimizer
+    # Keeps the training images in one pass, raw pixels in [0, 255]: no normalisation, augmentation, loss or optimizer.
+    memorises: ClassVar[bool] = False
     own_dropout: ClassVar[float] = 0.0  # what `regularization.dropout: null` means: what its paper has
 
     def disagreements(self) -> Iterator[tuple[str, str]]:
@@ -49,6 +50,18 @@ class SmallVariant(NamedTuple):
     choice: str
     settings: Network
     image_size: int
+
+
+class Neighbours(Network):
+    """Majority vote of the k nearest training images; k = 1 is the nearest neighbour."""
+
+    memorises: ClassVar[bool] = True
+    k: int = setting("neighbours that vote", ge=1, le=10_000, search=(1, 50, "log"))
+    distance: Literal["l1", "l2"] = setting("sum |a - b|, or the root of sum (a - b)^2")
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(k=3, distance="l2"), image_size=8)
 
 
 class Linear(Network):
@@ -177,6 +190,7 @@ class Preresnet(Network):
 
 
 NETWORKS: dict[str, type[Network]] = {
+    "neighbours": Neighbours,
     "linear": Linear,
     "mlp": Mlp,
     "convnet": Convnet,

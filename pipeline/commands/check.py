@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import initial, params, paths
+from pipeline.commands import memory
+from pipeline.commands.text import about
 from pipeline.data.answers import Answers, notice, require_learnable
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
 from pipeline.errors import Mistake
-from pipeline.machine import torch_device, usable_cores
+from pipeline.machine import required_device, usable_cores
 from pipeline.params import Params
 
 _MEASURE_SECONDS = 0.7
@@ -44,9 +46,12 @@ def check() -> int:
     for line in notices(chosen):
         print(line)
     print(_size(images))
-    for line in whole_batch(chosen, images):
-        print(line)
-    for line in estimate(chosen, images).lines():
+    sizes = split_sizes(chosen, images)
+    if chosen.model.settings.memorises:
+        lines = memory.estimate(chosen, *sizes[:2]).lines()
+    else:
+        lines = [*whole_batch(chosen, images), *estimate(chosen, images).lines()]
+    for line in lines:
         print(line)
     print("params.yaml and dvc.yaml are valid")
     return 0
@@ -65,6 +70,9 @@ def notices(chosen: Params) -> list[str]:
         lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
     if chosen.search.trials == 1:
         lines.append("search.trials: 1 tries params.yaml's own values only")
+    if chosen.model.settings.memorises:
+        lines.append(memory.notice(chosen))
+        return lines + _machine_notices(chosen)
     if not chosen.optimizer.settings.follows_the_slope:
         lines.append(f"optimizer.lr, schedule: without meaning for {chosen.optimizer.name}, which follows no slope")
     schedule, trial_epochs = chosen.schedule, chosen.search.epochs or chosen.train.epochs
@@ -78,6 +86,11 @@ def notices(chosen: Params) -> list[str]:
     moving = notice(chosen)
     if moving is not None:
         lines.append(moving)
+    return lines + _machine_notices(chosen)
+
+
+def _machine_notices(chosen: Params) -> list[str]:
+    lines = []
     cores = usable_cores()
     if chosen.train.threads > cores:
         lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")
@@ -177,7 +190,7 @@ class Estimate:
         search = f" and {self.search_steps:,} in {self.trials} trials of the search" if self.search_steps else ""
         return [
             f"{self.parameters:,} learned numbers; {self.steps:,} optimizer steps to train{search}",
-            f"about {_duration(self.seconds)} of training at {self.step_seconds * 1000:.3g} ms a step: the middle of"
+            f"about {about(self.seconds)} of training at {self.step_seconds * 1000:.3g} ms a step: the middle of"
             f" {self.measured_steps} forward-backward steps, batches of {self.batch}, timed now on {self.device}."
             " Validation, augmentation and tracking come on top; pruned trials come off, and what search.workers saves",
         ]
@@ -216,12 +229,7 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
     task = TASKS[chosen.loss.task]
     outputs = task.outputs(of.classes, of.targets)
     size, channels = chosen.augment.seen(chosen.data.resolved_image_size), chosen.data.resolved_channels
-    device = torch_device(chosen.train.accelerator)
-    if device is None:
-        raise Mistake(
-            f"{paths.PARAMS}: train.accelerator: {chosen.train.accelerator} is not to be had with this torch on this"
-            " machine; `retrace doctor` says more; cpu and auto work here"
-        )
+    device = required_device(chosen.train.accelerator)
     torch.set_num_threads(chosen.train.threads)
     torch.manual_seed(chosen.seed)
     try:
@@ -259,14 +267,6 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
         taken.append(time.perf_counter() - begun)
     timed = sorted(taken[_FIRST_STEPS:] or taken)
     return timed[len(timed) // 2], len(timed), device, parameters
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 # --- dvc.yaml ---------------------------------------------------------------------------------------------------------

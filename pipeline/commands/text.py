@@ -96,3 +96,12 @@ def key_metric(run: Recorded) -> str:
 def figure(value: float) -> str:
     """A metric's value: whole numbers as such."""
     return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
+
+
+def about(seconds: float) -> str:
+    """How long something will take: "3 s", "12 min", "1.5 h"."""
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -209,8 +209,11 @@ class Images(lightning.LightningDataModule):
         mixing: Mixing | None = None,
         train_policy: Policy | None = None,
         task: Task = "classification",
+        as_they_lie: bool = False,
     ) -> None:
-        """train_policy: of the training images, where `policy` is of the validation images alone."""
+        """train_policy: of the training images, where `policy` is of the validation images alone.
+        as_they_lie: those in their order and without augmentation, for a network that memorises them.
+        """
         super().__init__()
         self._train, self._validation = train, validation
         self._policy, self._train_policy = policy, train_policy or policy
@@ -220,10 +223,11 @@ class Images(lightning.LightningDataModule):
         self._devices = devices
         self._mixing = mixing
         self._task = task
+        self._as_they_lie = as_they_lie
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def train_dataloader(self) -> Batches:
-        return self._batches(self._train, self._batch_size, training=True)
+        return self._batches(self._train, self._batch_size, training=not self._as_they_lie)
 
     def val_dataloader(self) -> Batches:
         # No gradients are kept, so larger batches fit; the size does not change what is computed for an image.
@@ -239,7 +243,7 @@ class Images(lightning.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer is not None else 0
         return Batches(
             split,
-            self._train_policy if training else self._policy,
+            self._train_policy if split is self._train else self._policy,
             batch_size,
             training=training,
             mixing=self._mixing,

@@ -36,6 +36,8 @@ class Dimension(BaseModel, frozen=True):
         """None where this key has a meaning for what is chosen; otherwise why it has none."""
         if self.path[0] == "augment" and params.augment.copies > 0 and self.path[1] not in MIXING:
             return "augment.copies are made before the search starts"
+        if params.model.settings.memorises and self.path[0] != "model":
+            return f"{params.model.name} memorises raw pixels: only model.{params.model.name} has a meaning for it"
         section = getattr(params, self.path[0])
         if self.path[1] in fields.families(type(section)) and self.path[1] != section.chosen:
             return f"{self.path[0]}.{section.switch} is {section.chosen}"

@@ -142,10 +142,8 @@ class Progress(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         epoch = self._recorder.history[-1]
-        text = (
-            f"epoch {epoch.epoch}/{self._epochs}, loss {epoch.train_loss:.4f},"
-            f" validation {self._figure.title} {epoch.val_figure:.4f}"
-        )
+        loss = "" if epoch.train_loss is None else f" loss {epoch.train_loss:.4f},"
+        text = f"epoch {epoch.epoch}/{self._epochs},{loss} validation {self._figure.title} {epoch.val_figure:.4f}"
         self._bar.set_postfix_str(text, refresh=False)
         if self._bar.disable and time.monotonic() - self._said_at >= _SIGN_OF_LIFE_SECONDS:
             self._said_at = time.monotonic()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from models.build import Description, build_network
 from models.classifier import Classifier
 from models.initial import UnfitWeightsError, start_from_file
 from models.losses import LOSSES, balanced_weights
+from models.memoriser import Memoriser
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
@@ -37,6 +39,7 @@ from pipeline.tracking.logger import SpoolLogger
 from pipeline.tracking.run import Run
 from pipeline.training.callbacks import Averaging, Progress, Repeatable
 from pipeline.training.checkpoint import Checkpoints, Saver, Stopping
+from pipeline.training.memorising import raw_pixels, require_enough, settled
 from pipeline.training.recorder import Epoch, Fitted, Recorder
 
 
@@ -81,6 +84,8 @@ class TrainingData:
     def policy(self, params: Params) -> Policy:
         """Raises Mistake where augment does not fit these images."""
         statistics = load_statistics(self.statistics)
+        if params.model.settings.memorises:
+            return raw_pixels(params, statistics, self.shape.image_size)
         own = of_split(params.augment, self.train, self.classes)
         return Policy(params.augment, statistics, self.shape.image_size, params.seed, own)
 
@@ -104,6 +109,7 @@ class TrainingData:
 
 def describe(params: Params, data: TrainingData) -> Description:
     """What model.yaml says of the model that `params` train on `data`."""
+    params = settled(params, data.shape)
     policy = data.policy(params)
     return Description(
         network=params.model.name,
@@ -140,6 +146,7 @@ def fit(
     parameters cannot be used on these images or this machine.
     """
     require_learnable(params, data.answers)
+    params, memorises = settled(params, data.shape), params.model.settings.memorises
     train, policy, learned = params.train, data.policy(params), data.learned(params)
     images = Images(
         learned,
@@ -153,6 +160,7 @@ def fit(
         mixing(params.augment, policy.seen, len(learned), params.seed),
         policy.after_it() if params.augment.copies > 0 else policy,
         params.loss.task,
+        as_they_lie=memorises,
     )
     network = initialised_network(params, data.seen(params))
     still = started(network, params, data.initial)
@@ -177,6 +185,13 @@ def fit(
         weights = balanced_weights(torch.as_tensor(data.train.labels).long(), len(data.classes))
     stopping = Stopping(saver)
     batches_per_epoch = len(images.train_dataloader())
+    if memorises:
+        require_enough(params, len(learned))
+        network.reserve(len(learned))  # type: ignore[operator]
+        module: LightningModule = Memoriser(network, train.batch_size or len(learned))
+    else:
+        steps_per_epoch = math.ceil(batches_per_epoch / train.accumulate_batches)
+        module = assembled(params, network, steps_per_epoch, weights)
     repeatable = Repeatable(params.seed, train.threads, still)
     callbacks: list[Callback | None] = [repeatable, averaging, recorder, stopping, saver]
     with ExitStack() as cleanup:
@@ -194,7 +209,7 @@ def fit(
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(
-                assembled(params, network, math.ceil(batches_per_epoch / train.accumulate_batches), weights),
+                module,
                 datamodule=images,
                 ckpt_path=checkpoints.newest() if checkpoints is not None else None,
             )

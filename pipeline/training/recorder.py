@@ -24,11 +24,11 @@ class Epoch:
 
     epoch: int  # counted from 1
     step: int  # optimizer steps done at its end
-    train_loss: float
-    train_figure: float
+    train_loss: float | None  # None: of a network that memorises
+    train_figure: float | None
     val_loss: float
     val_figure: float
-    lr: float  # of its last step
+    lr: float | None  # of its last step
 
     def rank(self, figure: Figure) -> tuple[float, float]:
         """Larger is better: the validation figure, then the validation loss."""
@@ -206,6 +206,8 @@ class Recorder(Callback):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        if not outputs:  # the batch was memorised: it has no loss
+            return
         step = trainer.global_step
         stepped = step > self._steps_done  # otherwise gradients are being accumulated for the step to come
         self._train.add(outputs)
@@ -237,7 +239,8 @@ class Recorder(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         images = self._train.images - self._images_before  # of this device, since the epoch was started or resumed
-        train_loss, train_figure = self._train.means(trainer)
+        learned = self._train.images > 0
+        train_loss, train_figure = self._train.means(trainer) if learned else (None, None)
         epoch = Epoch(
             epoch=trainer.current_epoch + 1,
             step=trainer.global_step,
@@ -245,7 +248,7 @@ class Recorder(Callback):
             train_figure=train_figure,
             val_loss=self._validated[0],
             val_figure=self._validated[1],
-            lr=self._last_lr,
+            lr=self._last_lr if learned else None,
         )
         self.history.append(epoch)
         pl_module.validations.append(epoch.validation)
@@ -253,16 +256,15 @@ class Recorder(Callback):
             self._best = epoch
             self._best_weights = copied(self._weights())
         if trainer.logger is not None:
-            trainer.logger.log_metrics(
-                {
-                    "epoch": epoch.epoch,
-                    "train/loss": epoch.train_loss,
-                    f"train/{self._named.name}": epoch.train_figure,
-                    "val/loss": epoch.val_loss,
-                    f"val/{self._named.name}": epoch.val_figure,
-                },
-                step=epoch.step,
-            )
+            figures = {
+                "epoch": epoch.epoch,
+                "train/loss": epoch.train_loss,
+                f"train/{self._named.name}": epoch.train_figure,
+                "val/loss": epoch.val_loss,
+                f"val/{self._named.name}": epoch.val_figure,
+            }
+            known = {name: value for name, value in figures.items() if value is not None}
+            trainer.logger.log_metrics(known, step=epoch.step)
         if self._run is not None and images:
             rate = images / (self._validating - self._started)
             self._run.log_measurements({"train/images_per_second": rate}, step=epoch.step)
