@@ -127,7 +127,7 @@ def throughput(data: TrainingData, chosen: Params, folder: Path, rounds: int, st
     """Images a second: the stack, the bare loop on one resident batch, the usual script; in turn, round by round."""
     bare, script = BareLoop(chosen, data, bf16=True), BareLoop(chosen, data, bf16=False)
     raw = next(iter(Batches(data.train, data.policy(chosen), BATCH, training=True)))
-    images, labels = render(raw.images, raw.maps), raw.labels
+    images, labels = render(raw.images, raw.maps), raw.targets
     loader = DataLoader(Files(folder), BATCH, shuffle=True, num_workers=2, persistent_workers=True, drop_last=True)
     usual: Iterator[tuple[Tensor, Tensor]] = iter(loader)
     ways: dict[str, list[float]] = {"bare": [], "usual": []}
@@ -188,7 +188,7 @@ def step_overhead(data: TrainingData, chosen: Params, rounds: int) -> None:
     def bare_epoch() -> None:
         for raw in batches:
             images = render(raw.images, raw.maps)
-            loss = module.training_step((images, raw.labels), 0)["loss"]
+            loss = module.training_step((images, raw.targets), 0)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -91,15 +91,10 @@ def labels(classes: Sequence[str]) -> list[str]:
 
 
 def _panels(columns: Iterable[str]) -> list[tuple[str, str, str | None]]:
-    """Title and columns of each panel. Raises ValueError where columns are missing."""
-    names = set(columns)
+    """Title and columns of each panel: the middle one is of the first figure that is there, or of accuracy."""
     figures = [(f.title, f"train_{f.name}", f"val_{f.name}") for f in FIGURES.values()]
-    chosen = next((panel for panel in figures if names.issuperset(panel[1:])), figures[0])
-    panels = [("loss", "train_loss", "val_loss"), chosen, ("learning rate", "lr", None)]
-    needed = {"epoch", "step", *(name for _, *of in panels for name in of if name)}
-    if not needed <= names:
-        raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
-    return panels
+    there = [panel for panel in figures if set(columns).issuperset(panel[1:])]
+    return [("loss", "train_loss", "val_loss"), *(there or figures)[:1], ("learning rate", "lr", None)]
 
 
 def read_learning_curves(path: Path) -> dict[str, list[float]]:
@@ -111,7 +106,10 @@ def read_learning_curves(path: Path) -> dict[str, list[float]]:
 
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    _panels(rows[0] if rows else ())
+    panels = _panels(rows[0] if rows else ())
+    needed = {"epoch", "step", *(name for _, *names in panels for name in names if name)}
+    if not rows or not needed <= set(rows[0]):
+        raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
     return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
 
 
