@@ -1,62 +1,29 @@
-"""The pictures that need axes, as PNG bytes: equal input gives equal bytes.
+"""The pictures of a model, as PNG bytes: equal input gives equal bytes. `dark` draws for a dark page."""
 
-Drawn on a canvas of their own (no pyplot, no global state), in the one font that matplotlib brings along, so that they
-look the same on every machine. `dark` draws for a dark page.
-"""
-
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from pipeline.canvas import DARK, LIGHT, new_figure, own_style, png_of, quiet_frame
 
 _LONGEST_NAME = 22  # characters of a class name on an axis
 _LARGEST_WITH_NUMBERS = 30  # classes up to which every cell says its count
 _LARGEST_WITH_NAMES = 300  # and up to which every row has a name; of more, the picture grows no further
 
 
-@dataclass(frozen=True)
-class _Theme:
-    background: str
-    ink: str
-    faint: str
-    right: str  # the ramp's end for what was recognised
-    wrong: str  # and for what was mistaken
-    lines: tuple[str, str]  # training, validation
-
-
-_LIGHT = _Theme("#ffffff", "#1c2530", "#d5dbe1", "#1f6feb", "#c9342b", ("#1f6feb", "#d9730d"))
-_DARK = _Theme("#161b22", "#e6edf3", "#343c46", "#4f94f5", "#e5534b", ("#5fa3ff", "#f0984a"))
-
-
-@contextmanager
-def _own_style() -> Iterator[None]:
-    """A user's matplotlibrc must not change the bytes. Used as a decorator."""
-    import matplotlib
-
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        yield
-
-
 # --- confusion matrix -------------------------------------------------------------------------------------------------
 
 
-@_own_style()
+@own_style()
 def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark: bool = False) -> bytes:
     """A confusion matrix, counts of shape (K, K), rows actual and columns predicted.
 
     Blue, on the diagonal: the share of the row that was recognised. Red: the mistakes, on a scale of their own that
     ends at the largest share of any, because beside the diagonal they would all look like nothing.
     """
-    theme = _DARK if dark else _LIGHT
+    theme = DARK if dark else LIGHT
     names = labels(classes)
     size = len(names)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -65,7 +32,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
     inches = max(4.0, 0.46 * size) if size <= _LARGEST_WITH_NUMBERS else 0.115 * min(size, _LARGEST_WITH_NAMES) + 0.6
     points = 10.0 if size <= 12 else 8.0 if size <= _LARGEST_WITH_NUMBERS else 6.5
     margin = 0.5 + 0.0085 * points * max(map(len, names))  # inches that the names take
-    figure = _figure(inches + margin, inches + margin, theme)
+    figure = new_figure(inches + margin, inches + margin, theme)
     axes = figure.add_subplot()
     colours = np.empty((size, size, 3))
     diagonal = np.eye(size, dtype=bool)
@@ -81,7 +48,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
         text.set_parse_math(False)  # a class may be called $x$
     axes.set_xlabel("predicted", color=theme.ink, fontsize=points + 1)
     axes.set_ylabel("actual", color=theme.ink, fontsize=points + 1)
-    _quiet_frame(axes, theme)
+    quiet_frame(axes, theme)
     if named:
         axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
@@ -94,7 +61,7 @@ def confusion_matrix(counts: NDArray[np.int64], classes: Sequence[str], *, dark:
                 column, row, str(counts[row, column]), ha="center", va="center", fontsize=points,
                 color="#101418" if bright else "#ffffff",
             )  # fmt: skip
-    return _png(figure)
+    return png_of(figure)
 
 
 def _ramp(low: str, high: str, shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,14 +110,14 @@ def read_learning_curves(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
 
 
-@_own_style()
+@own_style()
 def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = False) -> bytes:
     """Loss, accuracy and learning rate by epoch, one panel above the other.
 
     history: equally long columns epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr; NaN leaves a gap.
     """
-    theme = _DARK if dark else _LIGHT
-    figure = _figure(5.0, 5.6, theme)
+    theme = DARK if dark else LIGHT
+    figure = new_figure(5.0, 5.6, theme)
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 3, 1.3]})
     epochs = np.asarray(history["epoch"], dtype=float)
     for axes, (title, train, validation) in zip(panels, _PANELS, strict=True):
@@ -164,36 +131,9 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = Fals
         axes.set_ylabel(title, color=theme.ink)
         axes.grid(color=theme.faint, linewidth=0.6)
         axes.margins(x=0.02)
-        _quiet_frame(axes, theme)
+        quiet_frame(axes, theme)
     panels[0].legend(frameon=False, labelcolor=theme.ink)
     panels[-1].set_xlabel("epoch", color=theme.ink)
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.align_ylabels()
-    return _png(figure)
-
-
-# --- canvas -----------------------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float, theme: _Theme) -> "Figure":
-    """An empty figure, in inches, with its own canvas."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=120, facecolor=theme.background, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _quiet_frame(axes: "Axes", theme: _Theme) -> None:
-    axes.set_facecolor(theme.background)
-    axes.tick_params(colors=theme.ink, which="both")
-    for spine in axes.spines.values():
-        spine.set_color(theme.faint)
-
-
-def _png(figure: "Figure") -> bytes:
-    stream = io.BytesIO()
-    # The version of matplotlib that drew it is not part of the picture.
-    figure.savefig(stream, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
-    return stream.getvalue()
+    return png_of(figure)
