@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models import catalogue
 from models.catalogue import Settings
-from models.losses import LOSSES
+from models.losses import LOSSES, Targets
 from models.networks.shape import Shape
+from models.tasks import TASKS, Centre
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "model.yaml"
@@ -31,7 +32,8 @@ class Description(Settings):
     dropout: float
     loss: str
     loss_settings: dict[str, Any]
-    classes: list[str]
+    classes: list[str]  # none where numbers are learned
+    targets: list[str] = Field(default_factory=list)  # the names of those numbers
     image_size: int  # side of the pictures that the model takes
     crop_size: int | None = None  # side of their centre, which the network sees; None: all of them
     channels: int
@@ -52,7 +54,12 @@ class Description(Settings):
 
     @property
     def shape(self) -> Shape:
-        return Shape(self.channels, self.crop_size or self.image_size, len(self.classes))
+        outputs = TASKS[self.task].outputs(len(self.classes), len(self.targets))
+        return Shape(self.channels, self.crop_size or self.image_size, outputs)
+
+    @property
+    def task(self) -> catalogue.Task:
+        return catalogue.LOSSES[self.loss].task
 
 
 def build_network(name: str, settings: Settings, shape: Shape, dropout: float) -> nn.Module:
@@ -66,7 +73,11 @@ def build_network(name: str, settings: Settings, shape: Shape, dropout: float) -
 
 
 class Predictor(nn.Module):
-    """A trained model that takes raw pictures: uint8 images (N, H, W, C) to probabilities (N, classes)."""
+    """A trained model that takes raw pictures, uint8 images (N, H, W, C), and says what its task asks for:
+
+    classification and binary: probabilities (N, classes); regression: the numbers (N, targets); localisation:
+    probabilities, then the box's left, top, right and bottom in pixels of the picture (N, classes + 4).
+    """
 
     mean: Tensor
     std: Tensor
@@ -74,26 +85,32 @@ class Predictor(nn.Module):
     def __init__(self, network: nn.Module, description: Description) -> None:
         super().__init__()
         self.network = network
+        self.task = description.task
         self.classes = tuple(description.classes)
+        self.targets = tuple(description.targets)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
         self.seen = description.shape.image_size  # side of the centre that the network sees
         self._loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
         self.register_buffer("mean", torch.tensor(description.mean) * 255)
         self.register_buffer("std", torch.tensor(description.std) * 255)
 
+    @property
+    def _centre(self) -> Centre:
+        return Centre((self.image_shape[0] - self.seen) // 2, self.seen)
+
     def scores(self, images: Tensor) -> Tensor:
-        """Raw scores (N, classes), before the softmax."""
-        start = (self.image_shape[0] - self.seen) // 2
+        """The network's raw outputs, such as scores (N, classes) before the softmax."""
+        start = self._centre.start
         centre = images[:, start : start + self.seen, start : start + self.seen]
         normalised = (centre.float() - self.mean) / self.std  # N, H, W, C
         return self.network(normalised.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.scores(images).softmax(1)
+        return TASKS[self.task].answers(self.scores(images), self._centre)
 
-    def loss_per_image(self, images: Tensor, labels: Tensor) -> Tensor:
+    def loss_per_image(self, images: Tensor, targets: Targets) -> Tensor:
         """The data loss that the model was trained with, without the penalty: (N,)."""
-        return self._loss(self.scores(images), labels)
+        return self._loss(self.scores(images), targets)
 
 
 def save_model(folder: Path, network: nn.Module, description: Description) -> None:
@@ -108,7 +125,8 @@ def save_model(folder: Path, network: nn.Module, description: Description) -> No
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     with open(folder / DESCRIPTION, "w", encoding="utf-8") as stream:
-        writer.dump(description.model_dump(), stream)
+        unsaid = {"targets"} if not description.targets else set()
+        writer.dump(description.model_dump(exclude=unsaid), stream)
 
 
 def load_model(folder: Path) -> Predictor:

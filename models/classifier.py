@@ -7,9 +7,10 @@ import pytorch_lightning as lightning
 from torch import Tensor, nn, optim
 
 from models.catalogue import Regularization
-from models.losses import Loss, Targets, data_loss, dominant
+from models.losses import Loss, Targets, data_loss
 from models.regularizers import penalized, penalty
 from models.schedules import Schedule
+from models.tasks import Task
 
 Phase = Literal["train", "val", "test"]
 Batch = tuple[Tensor, Targets]
@@ -20,16 +21,17 @@ class StepOutput(TypedDict):
 
     loss: Tensor  # the whole objective
     data_loss: Tensor  # mean over the batch, without the penalty
-    correct: Tensor  # images whose highest score is the label's, of a mixed image the dominant one's
+    figure: Tensor  # the task's figure, summed over the batch: of classification, how many are right
     images: int
 
 
 class Classifier(lightning.LightningModule):
-    """Learns scores (N, classes) from normalised images (N, C, H, W) and labels (N,), or mixtures of two."""
+    """Learns outputs, such as scores (N, classes), from normalised images (N, C, H, W) and the task's targets."""
 
     def __init__(
         self,
         network: nn.Module,
+        task: Task,
         loss: Loss,
         regularization: Regularization,
         optimizer: Callable[[nn.Module], optim.Optimizer],
@@ -38,6 +40,7 @@ class Classifier(lightning.LightningModule):
         """`schedule` maps the number of optimizer steps done, and `val_losses`, to the factor on the learning rate."""
         super().__init__()
         self.network = network
+        self._task = task
         self._loss = loss
         self._regularization = regularization
         self._optimizer = optimizer
@@ -65,13 +68,13 @@ class Classifier(lightning.LightningModule):
 
     def _step(self, batch: Batch, phase: Phase) -> StepOutput:
         images, targets = batch
-        scores = self.network(images)
-        loss = data_loss(self._loss, scores.float(), targets).mean()  # float32 also under bf16: sums of exponentials
+        outputs = self.network(images)
+        loss = data_loss(self._loss, outputs.float(), targets).mean()  # float32 also under bf16: sums of exponentials
         penalty_ = penalty(self._penalized, self._regularization) if phase == "train" else None
         return {
             "loss": loss if penalty_ is None else loss + penalty_,
             "data_loss": loss.detach(),
-            "correct": (scores.detach().argmax(1) == dominant(targets)).sum(),
+            "figure": self._task.total(outputs.detach(), targets),
             "images": len(images),
         }
 

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.catalogue import Figure
 from models.networks.shape import Shape
 from pipeline import paths, seeding, stage
+from pipeline.data.answers import require_learnable
 from pipeline.errors import Mistake
 from pipeline.params import Dimension, Params
 from pipeline.state import refuse_changes
@@ -34,7 +36,9 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
     """
     from tqdm import tqdm
 
+    require_learnable(params, data.answers)
     refuse_impossible_networks(params, data.seen(params))
+    title = params.loss.figure.title
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
     trial_params = params.overlaid({"train": alone})
@@ -63,10 +67,10 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
             for outcome in train(orders):
                 outcomes[outcome.number] = outcome
                 best = max([*told, *outcomes.values()], key=lambda outcome: outcome.rank)
-                bar.set_postfix_str(f"best validation accuracy {best.val_accuracy:.4f}", refresh=False)
+                bar.set_postfix_str(f"best validation {title} {best.val_figure:.4f}", refresh=False)
                 bar.update()
                 if bar.disable:  # no terminal: a line a trial shows that it lives
-                    print(f"search: trial {outcome.number} {outcome.state}, {outcome.val_accuracy:.4f}", flush=True)
+                    print(f"search: trial {outcome.number} {outcome.state}, {outcome.val_figure:.4f}", flush=True)
             for one, order in zip(asked, orders, strict=True):
                 tell(study, one, outcomes[order.number])
                 told.append(outcomes[order.number])
@@ -191,19 +195,19 @@ def best_values(trials: list[Outcome]) -> dict[str, Any]:
     return tree
 
 
-def trials_table(trials: list[Outcome]) -> str:
+def trials_table(trials: list[Outcome], figure: Figure) -> str:
     """All trials as CSV, one row each."""
     names = sorted({name for trial in trials for name in trial.values})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trial", "state", "epochs", "val_accuracy", "val_loss", *names])
+    writer.writerow(["trial", "state", "epochs", f"val_{figure.name}", "val_loss", *names])
     for trial in trials:
-        figures = [trial.number, trial.state, trial.epochs, trial.val_accuracy, trial.val_loss]
+        figures = [trial.number, trial.state, trial.epochs, trial.val_figure, trial.val_loss]
         writer.writerow([*figures, *(trial.values.get(name, "") for name in names)])
     return text.getvalue()
 
 
-def write_search(folder: Path, trials: list[Outcome]) -> None:
+def write_search(folder: Path, trials: list[Outcome], figure: Figure) -> None:
     """best.yaml and trials.csv."""
     from ruamel.yaml import YAML
 
@@ -211,7 +215,7 @@ def write_search(folder: Path, trials: list[Outcome]) -> None:
     writer.default_flow_style = False
     with open(folder / "best.yaml", "w", encoding="utf-8") as stream:
         writer.dump(best_values(trials), stream)
-    (folder / "trials.csv").write_text(trials_table(trials), encoding="utf-8")
+    (folder / "trials.csv").write_text(trials_table(trials, figure), encoding="utf-8")
 
 
 def run(params: Params) -> None:
@@ -224,15 +228,17 @@ def run(params: Params) -> None:
         print("search: params.yaml's own values lie outside search.space: they are trial 0 alone")
     with open_run("search", params, inputs=[paths.PREPARED, paths.AUGMENTED], outputs=[paths.SEARCH]) as tracked:
         trials = search(params, data, tracked)
+        figure = params.loss.figure
         with paths.replacing(paths.SEARCH) as (folder,):
-            write_search(folder, trials)
+            write_search(folder, trials, figure)
         for file in sorted(paths.SEARCH.iterdir()):
             tracked.log_artifact(file)
         if trials:
             best = max(trials, key=lambda trial: trial.rank)
-            tracked.log_metrics({"search/best_val_accuracy": best.val_accuracy}, step=best.number)
+            tracked.log_metrics({f"search/best_val_{figure.name}": best.val_figure}, step=best.number)
             tracked.set_tags({"retrace.best_trial": str(best.number)})
-            print(f"search: best of {len(trials)} trials is {best.number}: validation accuracy {best.val_accuracy:.4f}")
+            worth = f"validation {figure.title} {best.val_figure:.4f}"
+            print(f"search: best of {len(trials)} trials is {best.number}: {worth}")
         else:
             print("search: switched off (search.trials: 0)")
 

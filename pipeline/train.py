@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from models.build import save_model
+from models.catalogue import Figure
 from pipeline import paths, stage
 from pipeline.errors import Mistake
 from pipeline.figures import learning_curves, read_learning_curves
@@ -25,11 +26,11 @@ CURVES = "learning_curves.csv"
 EXAMPLES = 4  # images in the logged model's input example
 
 
-def history_table(history: Sequence[Epoch]) -> str:
-    """The learning curves as CSV, one row an epoch."""
+def history_table(history: Sequence[Epoch], figure: Figure) -> str:
+    """The learning curves as CSV, one row an epoch; the task's figure under its name: train_accuracy."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in dataclasses.fields(Epoch))
+    writer.writerow(field.name.replace("figure", figure.name) for field in dataclasses.fields(Epoch))
     writer.writerows(dataclasses.astuple(epoch) for epoch in history)
     return text.getvalue()
 
@@ -37,7 +38,7 @@ def history_table(history: Sequence[Epoch]) -> str:
 def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted) -> None:
     """weights.safetensors, model.yaml and the learning curves as a table and a picture."""
     save_model(folder, fitted.network, describe(params, data))
-    (folder / CURVES).write_text(history_table(fitted.history), encoding="utf-8")
+    (folder / CURVES).write_text(history_table(fitted.history, params.loss.figure), encoding="utf-8")
     (folder / "learning_curves.png").write_bytes(learning_curves(read_learning_curves(folder / CURVES)))
 
 
@@ -71,11 +72,12 @@ def run(params: Params) -> None:
         tracked.log_artifact(paths.MODEL / "learning_curves.png")
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
         best = fitted.best  # whose weights were written: val/* ends with the last epoch
-        figures = {"best/epoch": best.epoch, "best/val_accuracy": best.val_accuracy, "best/val_loss": best.val_loss}
-        tracked.log_metrics(figures, step=best.step)
+        figure = chosen.loss.figure
+        worth = {"best/epoch": best.epoch, f"best/val_{figure.name}": best.val_figure, "best/val_loss": best.val_loss}
+        tracked.log_metrics(worth, step=best.step)
     print(
         f"train: best epoch {best.epoch} of {len(fitted.history)}:"
-        f" validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
+        f" validation {figure.title} {best.val_figure:.4f}, loss {best.val_loss:.4f}"
     )
 
 
@@ -96,7 +98,8 @@ def _mistake(error: DivergedError, params: Params, data: TrainingData, tracked: 
         tracked.log_artifact(kept)
         best = error.fitted.best
         lines.append(
-            f"{kept}: the best weights before it (epoch {best.epoch}, validation accuracy {best.val_accuracy:.4f})"
+            f"{kept}: the best weights before it (epoch {best.epoch}, validation {params.loss.figure.title}"
+            f" {best.val_figure:.4f})"
         )
     return Mistake(*lines)
 

@@ -6,24 +6,30 @@ models/networks/NAME.py, or a function in the table of models/losses.py, optimiz
 in params.yaml, completed by editors, can be searched, and is tested by the conformance suite.
 """
 
-from models.catalogue.losses import LOSSES, Loss, Softmax, Svm, Task
+from models.catalogue.losses import L2, LOSSES, BinaryHinge, Localisation, Loss, SmoothL1, Softmax, Svm
 from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
 from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
 from models.catalogue.settings import Settings, setting
+from models.catalogue.tasks import FIGURES, Figure, Task
 
 __all__ = [
+    "FIGURES",
+    "L2",
     "LOSSES",
     "NETWORKS",
     "OPTIMIZERS",
     "SCHEDULES",
     "Adam",
     "Adamw",
+    "BinaryHinge",
     "Constant",
     "Convnet",
     "Cosine",
+    "Figure",
     "Linear",
+    "Localisation",
     "Loss",
     "Mlp",
     "Muon",
@@ -35,6 +41,7 @@ __all__ = [
     "Resnet",
     "Settings",
     "Sgd",
+    "SmoothL1",
     "Softmax",
     "Step",
     "Svm",

@@ -3,8 +3,7 @@
 from typing import ClassVar, Literal
 
 from models.catalogue.settings import Settings, setting
-
-Task = Literal["classification", "binary", "regression", "localisation"]
+from models.catalogue.tasks import Task
 
 
 class Loss(Settings):
@@ -25,4 +24,38 @@ class Svm(Loss):
     margin: float = setting("by how much the right score must exceed every other", gt=0, search=(0.1, 10.0, "log"))
 
 
-LOSSES: dict[str, type[Loss]] = {"softmax": Softmax, "svm": Svm}
+class BinaryHinge(Loss):
+    """max(0, 1 - t s) of one score; t is +1 for the second of two classes, -1 for the first."""
+
+    task: ClassVar[Task] = "binary"
+
+
+class L2(Loss):
+    """Squared differences of numbers and targets."""
+
+    task: ClassVar[Task] = "regression"
+    reduction: Literal["sum", "mean"] = setting("over the numbers of a target")
+
+
+class SmoothL1(Loss):
+    """0.5 d^2 where |d| < 1, |d| - 0.5 elsewhere."""
+
+    task: ClassVar[Task] = "regression"
+    reduction: Literal["sum", "mean"] = setting("over the numbers of a target")
+
+
+class Localisation(Loss):
+    """Cross-entropy of the class, plus box_weight times smooth L1 summed over the box's four numbers."""
+
+    task: ClassVar[Task] = "localisation"
+    box_weight: float = setting("how much the box counts beside the class", ge=0, search=(0.1, 100.0, "log"))
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "softmax": Softmax,
+    "svm": Svm,
+    "binary_hinge": BinaryHinge,
+    "l2": L2,
+    "smooth_l1": SmoothL1,
+    "localisation": Localisation,
+}

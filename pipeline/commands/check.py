@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import params, paths
+from pipeline.data.answers import Answers, notice, require_learnable
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
 from pipeline.data.sources import open_source
-from pipeline.data.store import require_classes
 from pipeline.errors import Mistake
 from pipeline.machine import torch_device, usable_cores
 from pipeline.params import Params
@@ -71,6 +71,9 @@ def notices(chosen: Params) -> list[str]:
         )
     if schedule.warmup_epochs >= min(chosen.train.epochs, trial_epochs):
         lines.append(f"schedule.warmup_epochs: {schedule.warmup_epochs} epochs never reach the full rate")
+    moving = notice(chosen)
+    if moving is not None:
+        lines.append(moving)
     cores = usable_cores()
     if chosen.train.threads > cores:
         lines.append(f"train.threads: {chosen.train.threads} on {cores} cores: slower than {cores}")
@@ -94,22 +97,24 @@ class Images:
     validation: int | None  # None: held out by data.validation_fraction
     test: int | None
     classes: int
+    targets: int = 0  # numbers to predict of each
 
 
 def count_images(chosen: Params) -> Images:
     """List the source's files without opening them.
 
-    Raises Mistake where it cannot be a data set, has no classes, or lacks one that augment.per_class names; and where
-    augment does not fit the images' size.
+    Raises Mistake where it cannot be a data set, has not what the loss learns from, or lacks a class that
+    augment.per_class names; and where augment does not fit the images' size.
     """
     stored = chosen.data.resolved_image_size
     chosen.evaluate.require_in_sight(stored, chosen.augment.seen(stored))
     scan = open_source(chosen.data.source, chosen.data.path, paths.root(), chosen.data.settings.model_dump()).scan()
-    require_classes(scan.classes)
+    has_boxes = any(found.box is not None for found in scan.found)
+    require_learnable(chosen, Answers(scan.classes, scan.targets, has_boxes))
     if wrong := unknown_classes(chosen.augment, scan.classes):
         raise Mistake(*wrong)
     given = Counter(found.split for found in scan.found)
-    return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes))
+    return Images(len(scan.found), given.get(VALIDATION), given.get(TEST), len(scan.classes), len(scan.targets))
 
 
 def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
@@ -125,7 +130,8 @@ def split_sizes(chosen: Params, images: Images) -> tuple[int, int, int]:
 
 
 def _size(images: Images) -> str:
-    return f"{images.total:,} image files in {images.classes} classes"
+    answers = f"in {images.classes} classes" if images.classes else f"with {images.targets} targets each"
+    return f"{images.total:,} image files {answers}"
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -166,7 +172,7 @@ def estimate(chosen: Params, images: Images) -> Estimate:
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
     batch = min(chosen.train.batch_size, train)
-    step_seconds, measured, device, parameters = _time_steps(chosen, batch, images.classes)
+    step_seconds, measured, device, parameters = _time_steps(chosen, batch, images)
     return Estimate(
         steps=batches * chosen.train.epochs,
         search_steps=batches * (chosen.search.epochs or chosen.train.epochs) * trials,
@@ -179,14 +185,17 @@ def estimate(chosen: Params, images: Images) -> Estimate:
     )
 
 
-def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, str, int]:
+def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str, int]:
     """(median seconds of a step, steps timed, device, learned numbers)."""
     import torch
 
     from models.build import build_network
-    from models.losses import LOSSES
+    from models.losses import LOSSES, on
     from models.networks.shape import ImageTooSmallError, Shape
+    from models.tasks import TASKS
 
+    task = TASKS[chosen.loss.task]
+    outputs = task.outputs(of.classes, of.targets)
     size, channels = chosen.augment.seen(chosen.data.resolved_image_size), chosen.data.resolved_channels
     device = torch_device(chosen.train.accelerator)
     if device is None:
@@ -198,17 +207,17 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     torch.manual_seed(chosen.seed)
     try:
         network = build_network(
-            chosen.model.name, chosen.model.settings, Shape(channels, size, classes), chosen.regularization.dropout
+            chosen.model.name, chosen.model.settings, Shape(channels, size, outputs), chosen.regularization.dropout
         )
     except ImageTooSmallError as error:
         raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
     parameters = sum(p.numel() for p in network.parameters())
-    images, labels = torch.rand(batch, channels, size, size), torch.randint(classes, (batch,))
+    images, targets = torch.rand(batch, channels, size, size), task.example(batch, of.classes, of.targets)
     half = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
     precision = half.get(chosen.train.precision)
     layout = torch.channels_last if chosen.train.channels_last else torch.contiguous_format
     network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    images, labels = images.to(device, memory_format=layout), labels.to(device)
+    images, targets = images.to(device, memory_format=layout), on(targets, device)
     loss = LOSSES[chosen.loss.name](chosen.loss.settings)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
     taken: list[float] = []
@@ -216,8 +225,8 @@ def _time_steps(chosen: Params, batch: int, classes: int) -> tuple[float, int, s
     while time.perf_counter() - start < (_MEASURE_SECONDS if len(taken) >= _FIRST_STEPS + 5 else _PATIENCE_SECONDS):
         begun = time.perf_counter()
         with torch.autocast(device.split(":")[0], dtype=precision, enabled=precision is not None):
-            scores = network(images)
-        loss(scores.float(), labels).mean().backward()  # type: ignore[no-untyped-call]
+            answers = network(images)
+        loss(answers.float(), targets).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         if device == "cuda":

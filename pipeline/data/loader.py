@@ -1,6 +1,6 @@
 """Whole batches from the packed arrays: no per-sample Python, no worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,9 +8,11 @@ import pytorch_lightning as lightning
 import torch
 from numpy.typing import NDArray
 
-from models.losses import Mixture, Targets
+from models.catalogue import Task
+from models.losses import Located, Mixture, Targets, on
 from pipeline import seeding
 from pipeline.data.augmentation import Maps, Policy, render
+from pipeline.data.augmentation.targets import moved_boxes
 from pipeline.data.mixing import Masks, Mixing, mixed
 from pipeline.data.store import Rows, Split, reading_ahead
 from pipeline.errors import Mistake
@@ -20,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class RawBatch:
-    """What crosses to the device: bytes, labels, and what is to be done to them there.
+    """What crosses to the device: bytes, targets, and what is to be done to them there.
 
     Not a tuple: in one, Lightning would round the maps to the network's precision, and eight bits place no pixel.
     """
 
     def __init__(
-        self, images: "Tensor", labels: "Tensor", maps: Maps, mix: "tuple[RawBatch, Masks] | None" = None
+        self, images: "Tensor", targets: "Tensor | Located", maps: Maps, mix: "tuple[RawBatch, Masks] | None" = None
     ) -> None:
         self.images = images  # B, H, W, C uint8
-        self.labels = labels  # B int64
+        self.targets = targets  # labels (B int64), numbers (B, T float32), or labels and boxes
         self.maps = maps
         self.mix = mix  # what is mixed into each image, and how
 
@@ -37,16 +39,47 @@ class RawBatch:
         """The network's float32 inputs (B, C, H, W) and targets, computed on the device where this batch is."""
         images = render(self.images, self.maps)
         if self.mix is None:
-            return images, self.labels
+            return images, self.targets
         partners, masks = self.mix
+        assert not isinstance(self.targets, Located)  # answers.require_learnable: nothing is mixed there
+        assert not isinstance(partners.targets, Located)
         return mixed(images, render(partners.images, partners.maps), masks), Mixture(
-            self.labels, partners.labels, masks.shares
+            self.targets, partners.targets, masks.shares
         )
 
     def to(self, device: torch.device) -> "RawBatch":
         """This batch on `device`; Lightning calls it."""
         mix = (self.mix[0].to(device), self.mix[1].to(device)) if self.mix is not None else None
-        return RawBatch(self.images.to(device), self.labels.to(device), self.maps.to(device), mix)
+        return RawBatch(self.images.to(device), on(self.targets, device), self.maps.to(device), mix)
+
+
+def _labels(split: Split, samples: NDArray[np.int64], maps: Maps) -> "Tensor":
+    return torch.from_numpy(split.labels[samples])
+
+
+def _numbers(split: Split, samples: NDArray[np.int64], maps: Maps) -> "Tensor":
+    """Numbers stay as they are, whatever moves the pixels."""
+    assert split.targets is not None
+    return torch.from_numpy(split.targets[samples]).float()
+
+
+def _located(split: Split, samples: NDArray[np.int64], maps: Maps) -> Located:
+    """Boxes move along with the pixels, and are clipped to what is seen.
+
+    One that is moved out of sight is a line or a corner at the edge beyond which it lies: an image always has its box.
+    """
+    assert split.boxes is not None
+    stored = split.images.shape[1]
+    edges = moved_boxes(split.boxes[samples].astype(np.float64), maps, stored).edges / (maps.side or stored)
+    return Located(torch.from_numpy(split.labels[samples]), torch.from_numpy(edges).float())
+
+
+TARGETS: "dict[Task, Callable[[Split, NDArray[np.int64], Maps], Tensor | Located]]" = {
+    "classification": _labels,
+    "binary": _labels,
+    "regression": _numbers,
+    "localisation": _located,
+}
 
 
 class Batches:
@@ -69,8 +102,9 @@ class Batches:
         limit: int | None = None,
         rank: int = 0,
         world: int = 1,
+        task: Task = "classification",
     ) -> None:
-        """mixing: of the images in training. limit: at most that many batches an epoch.
+        """mixing: of the images in training. limit: at most that many batches an epoch. task: whose targets come along.
 
         Raises Mistake where a device would get no image.
         """
@@ -85,6 +119,7 @@ class Batches:
         self._mixing = mixing if training else None
         self._seed = seed
         self._rank, self._world = rank, world
+        self._targets = TARGETS[task]
         whole, rest = divmod(len(split), batch_size)
         # In training every device needs a share of every batch (they wait for one another), and batch normalization
         # more than one image: a smaller rest joins the batch before it. In validation a device without a share of the
@@ -155,7 +190,7 @@ class Batches:
             pixels, maps = self._policy.augmented(images, epoch, samples)
         else:
             pixels, maps = self._policy.plain(images, samples)
-        return RawBatch(torch.from_numpy(pixels), torch.from_numpy(self._split.labels[samples]), maps)
+        return RawBatch(torch.from_numpy(pixels), self._targets(self._split, samples, maps), maps)
 
 
 class Images(lightning.LightningDataModule):
@@ -173,6 +208,7 @@ class Images(lightning.LightningDataModule):
         devices: int = 1,
         mixing: Mixing | None = None,
         train_policy: Policy | None = None,
+        task: Task = "classification",
     ) -> None:
         """train_policy: of the training images, where `policy` is of the validation images alone."""
         super().__init__()
@@ -183,6 +219,7 @@ class Images(lightning.LightningDataModule):
         self._limit = limit
         self._devices = devices
         self._mixing = mixing
+        self._task = task
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def train_dataloader(self) -> Batches:
@@ -210,4 +247,5 @@ class Images(lightning.LightningDataModule):
             limit=self._limit,
             rank=rank,
             world=self._devices,
+            task=self._task,
         )

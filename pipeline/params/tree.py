@@ -41,6 +41,18 @@ class _Optimizer(Choice):
         return self.momentum if self.momentum is not None else catalogue.OPTIMIZERS[self.name].own_momentum
 
 
+class _Loss(Choice):
+    @property
+    def task(self) -> catalogue.Task:
+        """What is learned with it."""
+        return catalogue.LOSSES[self.name].task
+
+    @property
+    def figure(self) -> catalogue.Figure:
+        """What epochs and trials are compared by."""
+        return catalogue.FIGURES[self.task]
+
+
 class _Schedule(Choice):
     warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
 
@@ -124,13 +136,13 @@ def _choice(
 if TYPE_CHECKING:
     Data = _Data
     ModelSection = Choice
-    LossSection = Choice
+    LossSection = _Loss
     OptimizerSection = _Optimizer
     ScheduleSection = _Schedule
 else:
     Data = _choice("Data", sources.SOURCES, _Data, _BEFORE_SEARCH)
     ModelSection = _choice("ModelSection", catalogue.NETWORKS, Choice)
-    LossSection = _choice("LossSection", catalogue.LOSSES, Choice)
+    LossSection = _choice("LossSection", catalogue.LOSSES, _Loss)
     OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from models.catalogue import Figure
 from pipeline import seeding
 from pipeline.training.recorder import Recorder, copied
 
@@ -116,8 +117,9 @@ class Averaging(Callback):
 class Progress(Callback):
     """One bar for the whole fit: Lightning's own draws two for every epoch. A line now and then without a terminal."""
 
-    def __init__(self, recorder: Recorder, epochs: int, batches_per_epoch: int) -> None:
+    def __init__(self, recorder: Recorder, figure: Figure, epochs: int, batches_per_epoch: int) -> None:
         self._recorder = recorder
+        self._figure = figure
         self._epochs = epochs
         self._said_at = time.monotonic()
         self._bar = tqdm(total=epochs * batches_per_epoch, desc="train", unit="batch", disable=None, mininterval=0.2)
@@ -137,7 +139,7 @@ class Progress(Callback):
         epoch = self._recorder.history[-1]
         text = (
             f"epoch {epoch.epoch}/{self._epochs}, loss {epoch.train_loss:.4f},"
-            f" validation accuracy {epoch.val_accuracy:.4f}"
+            f" validation {self._figure.title} {epoch.val_figure:.4f}"
         )
         self._bar.set_postfix_str(text, refresh=False)
         if self._bar.disable and time.monotonic() - self._said_at >= _SIGN_OF_LIFE_SECONDS:

@@ -23,11 +23,13 @@ from models.losses import LOSSES
 from models.networks.shape import ImageTooSmallError, Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
+from models.tasks import TASKS
 from pipeline import paths, seeding
+from pipeline.data.answers import Answers, require_learnable
 from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
 from pipeline.data.mixing import mixing
-from pipeline.data.store import Split, open_split, read_classes, require_classes
+from pipeline.data.store import Split, open_split, read_classes, read_targets
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.tracking.logger import SpoolLogger
@@ -43,30 +45,36 @@ class TrainingData:
 
     train: Split
     validation: Split
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # none where there are targets
     statistics: Path
+    targets: tuple[str, ...] = ()  # their names
 
     @classmethod
     def open(cls) -> "TrainingData":
-        """What the stages prepare and augment left. Raises Mistake where it is missing, or has no classes."""
-        classes = read_classes(paths.PREPARED)
-        require_classes(classes)
+        """What the stages prepare and augment left. Raises Mistake where it is missing."""
         return cls(
             train=open_split(paths.PREPARED / "train"),
             validation=open_split(paths.PREPARED / "validation"),
-            classes=classes,
+            classes=read_classes(paths.PREPARED),
             statistics=paths.AUGMENTED / POLICY,
+            targets=read_targets(paths.PREPARED),
         )
 
     @property
+    def answers(self) -> Answers:
+        """What there is to learn."""
+        return Answers(self.classes, self.targets, self.train.boxes is not None)
+
+    @property
     def shape(self) -> Shape:
-        """Of the images as they are stored."""
+        """Of the images as they are stored, with an output for each class or target."""
         _, size, _, channels = self.train.images.shape
-        return Shape(channels, size, len(self.classes))
+        return Shape(channels, size, len(self.classes) or len(self.targets))
 
     def seen(self, params: Params) -> Shape:
-        """Of the images as the network sees them."""
-        return self.shape._replace(image_size=params.augment.seen(self.shape.image_size))
+        """Of the images as the network sees them, with the outputs that the loss's task asks for."""
+        outputs = TASKS[params.loss.task].outputs(len(self.classes), len(self.targets))
+        return self.shape._replace(image_size=params.augment.seen(self.shape.image_size), outputs=outputs)
 
     def policy(self, params: Params) -> Policy:
         """Raises Mistake where augment does not fit these images."""
@@ -102,6 +110,7 @@ def describe(params: Params, data: TrainingData) -> Description:
         loss=params.loss.name,
         loss_settings=params.loss.settings.model_dump(),
         classes=list(data.classes),
+        targets=list(data.targets),
         image_size=data.shape.image_size,
         crop_size=params.augment.crop_size,
         channels=data.shape.channels,
@@ -128,6 +137,7 @@ def fit(
     Raises DivergedError, KeyboardInterrupt (Ctrl-C and SIGTERM, once the state is kept), and Mistake where the
     parameters cannot be used on these images or this machine.
     """
+    require_learnable(params, data.answers)
     train, policy, learned = params.train, data.policy(params), data.learned(params)
     images = Images(
         learned,
@@ -140,6 +150,7 @@ def fit(
         train.devices,
         mixing(params.augment, policy.seen, len(learned), params.seed),
         policy.after_it() if params.augment.copies > 0 else policy,
+        params.loss.task,
     )
     network = initialised_network(params, data.seen(params))
     if train.channels_last:
@@ -148,6 +159,7 @@ def fit(
     recorder = Recorder(
         network,
         averaging.weights if averaging is not None else network.state_dict,
+        params.loss.figure,
         run,
         params.tracking.log_every_steps,
         on_epoch,
@@ -163,7 +175,7 @@ def fit(
     with ExitStack() as cleanup:
         cleanup.callback(stopping.close)
         if progress:
-            bar = Progress(recorder, train.epochs, batches_per_epoch)
+            bar = Progress(recorder, params.loss.figure, train.epochs, batches_per_epoch)
             cleanup.callback(bar.close)
             callbacks.append(bar)
         trainer = _trainer(
@@ -218,6 +230,7 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
     )
     return Classifier(
         network,
+        TASKS[params.loss.task],
         LOSSES[params.loss.name](params.loss.settings),
         params.regularization,
         lambda module: OPTIMIZERS[optimizer.name](

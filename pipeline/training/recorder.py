@@ -12,26 +12,26 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
+from models.catalogue import Figure
 from models.classifier import StepOutput
 from pipeline.tracking.run import Run
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training split came to; means over its images."""
+    """What one pass over the training split came to; means over its images, of the loss and of the task's figure."""
 
     epoch: int  # counted from 1
     step: int  # optimizer steps done at its end
     train_loss: float
-    train_accuracy: float
+    train_figure: float
     val_loss: float
-    val_accuracy: float
+    val_figure: float
     lr: float  # of its last step
 
-    @property
-    def rank(self) -> tuple[float, float]:
-        """Larger is better: validation accuracy, then validation loss."""
-        return self.val_accuracy, -self.val_loss
+    def rank(self, figure: Figure) -> tuple[float, float]:
+        """Larger is better: the validation figure, then the validation loss."""
+        return figure.rank(self.val_figure, self.val_loss)
 
 
 @dataclass(frozen=True)
@@ -65,36 +65,36 @@ class _Sums:
 
     def _clear(self) -> None:
         self._loss = 0.0
-        self._correct = 0.0
+        self._figure = 0.0
         self.images = 0
 
     def add(self, output: StepOutput) -> None:
-        self._waiting.append((output["data_loss"], output["correct"], output["images"]))
+        self._waiting.append((output["data_loss"], output["figure"], output["images"]))
 
     def settle(self, trainer: lightning.Trainer | None = None) -> list[tuple[float, float]]:
-        """Fetch what was added since the last time, in one transfer: mean loss and accuracy of each batch.
+        """Fetch what was added since the last time, in one transfer: mean loss and figure of each batch.
 
         With `trainer`, of the whole batch on all devices, whose shares are equal; every device must call it then, and
         sees the same.
         """
         if not self._waiting:
             return []
-        losses, corrects, images = zip(*self._waiting, strict=True)
-        shares = torch.stack([torch.stack(losses), torch.stack(corrects).float()])  # 2, batches
+        losses, totals, images = zip(*self._waiting, strict=True)
+        shares = torch.stack([torch.stack(losses), torch.stack(totals).float()])  # 2, batches
         if trainer is not None and trainer.world_size > 1:
             shares = trainer.strategy.reduce(shares, reduce_op="mean")
         figures = shares.tolist()
         self._waiting.clear()
-        for loss, correct, count in zip(*figures, images, strict=True):
+        for loss, total, count in zip(*figures, images, strict=True):
             self._loss += loss * count
-            self._correct += correct
+            self._figure += total
             self.images += count
-        return [(loss, correct / count) for loss, correct, count in zip(*figures, images, strict=True)]
+        return [(loss, total / count) for loss, total, count in zip(*figures, images, strict=True)]
 
     def means(self, trainer: lightning.Trainer) -> tuple[float, float]:
-        """Mean loss and accuracy over the phase's images, on all devices."""
+        """Mean loss and figure over the phase's images, on all devices."""
         self.settle()
-        sums = [self._loss, self._correct, float(self.images)]
+        sums = [self._loss, self._figure, float(self.images)]
         if trainer.world_size > 1:
             total = torch.tensor(sums, dtype=torch.float64, device=trainer.strategy.root_device)
             sums = trainer.strategy.reduce(total, reduce_op="sum").tolist()
@@ -103,10 +103,10 @@ class _Sums:
 
     def state(self) -> list[float]:
         """Call when nothing waits."""
-        return [self._loss, self._correct, self.images]
+        return [self._loss, self._figure, self.images]
 
     def load(self, state: Sequence[float]) -> None:
-        self._loss, self._correct, self.images = state[0], state[1], int(state[2])
+        self._loss, self._figure, self.images = state[0], state[1], int(state[2])
 
 
 class Recorder(Callback):
@@ -116,13 +116,15 @@ class Recorder(Callback):
         self,
         network: nn.Module,
         weights: Callable[[], Mapping[str, Tensor]],
+        figure: Figure,
         run: Run | None,
         log_every_steps: int,
         on_epoch: Callable[[Epoch], None] | None,
         early_stopping_epochs: int | None = None,
     ) -> None:
-        """weights: those that validation sees, by name, of which the best epoch's are kept."""
+        """weights: those that validation sees, by name, of which the best epoch's are kept. figure: of the task."""
         self._network = network
+        self._named = figure
         self._run = run
         self._log_every_steps = log_every_steps
         self._on_epoch = on_epoch
@@ -130,9 +132,7 @@ class Recorder(Callback):
         self._weights = weights
         self._train, self._val = _Sums(), _Sums()
         self._places: list[tuple[int, float]] = []  # step and learning rate of each batch that `_train` has not settled
-        self._unlogged: list[
-            tuple[int, float, float, float]
-        ] = []  # settled batches: step, learning rate, loss, accuracy
+        self._unlogged: list[tuple[int, float, float, float]] = []  # settled batches: step, learning rate, loss, figure
         self._steps_done = self._logged_step = 0
         self._validated: tuple[float, float] = (math.nan, math.nan)
         self.history: list[Epoch] = []
@@ -156,10 +156,10 @@ class Recorder(Callback):
 
         When it is called changes nothing of what is counted or logged, so that a checkpoint may call it at any step.
         """
-        for (step, lr), (loss, accuracy) in zip(self._places, self._train.settle(trainer), strict=True):
+        for (step, lr), (loss, figure) in zip(self._places, self._train.settle(trainer), strict=True):
             if not math.isfinite(loss):
                 raise self._diverged("training", step, lr, loss)
-            self._unlogged.append((step, lr, loss, accuracy))
+            self._unlogged.append((step, lr, loss, figure))
             self._last_lr = lr
         self._places.clear()
 
@@ -178,7 +178,7 @@ class Recorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._train.load(state_dict["train"])
         self._images_before = self._train.images
-        self._unlogged = [(step, lr, loss, accuracy) for step, lr, loss, accuracy in state_dict["unlogged"]]
+        self._unlogged = [(step, lr, loss, figure) for step, lr, loss, figure in state_dict["unlogged"]]
         self._logged_step = state_dict["logged_step"]
         self._last_lr = state_dict["last_lr"]
         self.history = [Epoch(*figures) for figures in state_dict["history"]]
@@ -232,19 +232,19 @@ class Recorder(Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         images = self._train.images - self._images_before  # of this device, since the epoch was started or resumed
-        train_loss, train_accuracy = self._train.means(trainer)
+        train_loss, train_figure = self._train.means(trainer)
         epoch = Epoch(
             epoch=trainer.current_epoch + 1,
             step=trainer.global_step,
             train_loss=train_loss,
-            train_accuracy=train_accuracy,
+            train_figure=train_figure,
             val_loss=self._validated[0],
-            val_accuracy=self._validated[1],
+            val_figure=self._validated[1],
             lr=self._last_lr,
         )
         self.history.append(epoch)
         pl_module.val_losses.append(epoch.val_loss)
-        if self._best is None or epoch.rank > self._best.rank:
+        if self._best is None or epoch.rank(self._named) > self._best.rank(self._named):
             self._best = epoch
             self._best_weights = copied(self._weights())
         if trainer.logger is not None:
@@ -252,9 +252,9 @@ class Recorder(Callback):
                 {
                     "epoch": epoch.epoch,
                     "train/loss": epoch.train_loss,
-                    "train/accuracy": epoch.train_accuracy,
+                    f"train/{self._named.name}": epoch.train_figure,
                     "val/loss": epoch.val_loss,
-                    "val/accuracy": epoch.val_accuracy,
+                    f"val/{self._named.name}": epoch.val_figure,
                 },
                 step=epoch.step,
             )
@@ -291,5 +291,6 @@ class Recorder(Callback):
         self._unlogged.clear()
         self._logged_step = step
         if trainer.logger is not None:
-            loss, accuracy = (sum(figures[i] for figures in batches) / len(batches) for i in (2, 3))
-            trainer.logger.log_metrics({"train/loss_step": loss, "train/accuracy_step": accuracy, "lr": lr}, step=step)
+            loss, figure = (sum(figures[i] for figures in batches) / len(batches) for i in (2, 3))
+            named = {"train/loss_step": loss, f"train/{self._named.name}_step": figure, "lr": lr}
+            trainer.logger.log_metrics(named, step=step)

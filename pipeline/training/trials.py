@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from models.catalogue import FIGURES, Task
 from pipeline import paths
 from pipeline.params import Params
 from pipeline.tracking import Parent, Run
@@ -28,9 +31,10 @@ class Outcome:
     number: int
     state: Literal["complete", "pruned", "diverged"]
     values: Mapping[str, Any]  # by dotted path: what was tried
-    reports: tuple[float, ...]  # validation accuracy after each epoch
-    val_accuracy: float  # of its best epoch
+    reports: tuple[float, ...]  # the task's figure on the validation images after each epoch
+    val_figure: float  # of its best epoch
     val_loss: float
+    task: Task = "classification"
 
     @property
     def epochs(self) -> int:
@@ -38,8 +42,8 @@ class Outcome:
 
     @property
     def rank(self) -> tuple[bool, float, float, int]:
-        """Larger is better: finished, validation accuracy, validation loss, then the earlier trial."""
-        return self.state == "complete", self.val_accuracy, -self.val_loss, -self.number
+        """Larger is better: finished, validation figure, validation loss, then the earlier trial."""
+        return self.state == "complete", *FIGURES[self.task].rank(self.val_figure, self.val_loss), -self.number
 
     def to_json(self) -> str:
         """With infinity as Python's json writes it, knowingly: a trial that diverged has such a loss."""
@@ -89,11 +93,12 @@ def _train(order: TrialOrder, data: TrainingData, run: Run, checkpoints: Checkpo
     import optuna
 
     asked = asked_again(order)
+    task, figure = order.params.loss.task, order.params.loss.figure
     seen: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
         seen.append(epoch)
-        asked.report(epoch.val_accuracy, epoch.epoch)
+        asked.report(epoch.val_figure, epoch.epoch)
         if asked.should_prune():
             raise optuna.TrialPruned
 
@@ -107,12 +112,23 @@ def _train(order: TrialOrder, data: TrainingData, run: Run, checkpoints: Checkpo
         state = "diverged"
         run.set_tags({"diverged": str(error)})
     if state == "diverged":  # as good as guessing: the sampler learns to stay away
-        accuracy, loss = 1 / len(data.classes), math.inf
+        value, loss = _guessed(task, data), math.inf
     else:
-        best = max(seen, key=lambda epoch: epoch.rank)
-        accuracy, loss = best.val_accuracy, best.val_loss
-    run.log_metrics({"search/val_accuracy": accuracy}, step=seen[-1].step if seen else 0)
-    return Outcome(order.number, state, order.values, tuple(epoch.val_accuracy for epoch in seen), accuracy, loss)
+        best = max(seen, key=lambda epoch: epoch.rank(figure))
+        value, loss = best.val_figure, best.val_loss
+    run.log_metrics({f"search/val_{figure.name}": value}, step=seen[-1].step if seen else 0)
+    return Outcome(order.number, state, order.values, tuple(epoch.val_figure for epoch in seen), value, loss, task)
+
+
+def _guessed(task: Task, data: TrainingData) -> float:
+    """What the same answer to every validation image is worth: one class, or the training targets' means."""
+    if task == "localisation":  # nearly never both
+        return 0.0
+    if task == "regression":
+        assert data.train.targets is not None
+        assert data.validation.targets is not None
+        return float(np.abs(data.validation.targets - data.train.targets.mean(0)).mean())
+    return 1 / len(data.classes)
 
 
 # --- what Optuna is told ----------------------------------------------------------------------------------------------
@@ -127,19 +143,20 @@ def new_study(params: Params) -> "optuna.Study":
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     else:
         pruner = optuna.pruners.MedianPruner(PRUNER_STARTUP_TRIALS, PRUNER_WARMUP_EPOCHS)
-    return optuna.create_study(direction="maximize", pruner=pruner)
+    direction: Literal["maximize", "minimize"] = "maximize" if params.loss.figure.larger_is_better else "minimize"
+    return optuna.create_study(direction=direction, pruner=pruner)
 
 
 def tell(study: "optuna.Study", asked: "optuna.Trial", outcome: Outcome) -> None:
     """Enter an outcome, epoch by epoch and as a whole, into the study that asked for it."""
     import optuna
 
-    for epoch, accuracy in enumerate(outcome.reports, 1):
-        asked.report(accuracy, epoch)
+    for epoch, value in enumerate(outcome.reports, 1):
+        asked.report(value, epoch)
     if outcome.state == "pruned":
         study.tell(asked, state=optuna.trial.TrialState.PRUNED)
     else:
-        study.tell(asked, outcome.val_accuracy)
+        study.tell(asked, outcome.val_figure)
 
 
 def asked_again(order: TrialOrder) -> "optuna.Trial":

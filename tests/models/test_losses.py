@@ -149,7 +149,7 @@ def test_the_softmax_loss_of_mixed_images_is_the_cross_entropy_of_mixed_targets(
     assert found.numpy() == pytest.approx(-(p * log_q).sum(1), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["softmax", "svm"])
 def test_an_image_that_keeps_all_of_itself_has_its_own_loss(name):
     values = {"softmax": {"label_smoothing": 0.1}, "svm": {"margin": 1.0}}[name]
     loss = LOSSES[name](catalogue.LOSSES[name](**values))

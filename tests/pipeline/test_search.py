@@ -85,7 +85,7 @@ def test_a_trial_is_worth_its_best_epoch(tracked_params):
     best = fit(params.overlaid({"train": {"epochs": 8}}), TrainingData.open()).best
     assert best.epoch < 8, "choose another rate: the last epoch is the best, which shows nothing"
     (trial,) = run_search(params)
-    assert (trial.val_accuracy, trial.val_loss) == (best.val_accuracy, best.val_loss)
+    assert (trial.val_figure, trial.val_loss) == (best.val_figure, best.val_loss)
 
 
 def test_a_trial_does_not_depend_on_how_many_follow(tracked_params):
@@ -119,7 +119,7 @@ def test_own_values_outside_the_space_are_tried_all_the_same(tracked_params):
     space = {"optimizer": {"lr": {"low": 0.01, "high": 0.05}}, "train": {"batch_size": {"choices": [8, 32]}}}
     trials = run_search(tracked_params(space=space))
     assert trials[0].values == {}  # nothing to lay over the file
-    assert trials[0].val_accuracy > 0
+    assert trials[0].val_figure > 0
     assert all(set(trial.values) == {"optimizer.lr", "train.batch_size"} for trial in trials[1:])
 
 
@@ -159,7 +159,7 @@ def test_a_diverged_trial_is_worth_guessing_and_the_search_goes_on(tracked_param
     for trial in trials:
         assert (trial.state == "diverged") == (trial.values["optimizer.lr"] == 1000.0)
         if trial.state == "diverged":
-            assert trial.val_accuracy == pytest.approx(1 / 3)
+            assert trial.val_figure == pytest.approx(1 / 3)
     assert search.best_values(trials) == {"optimizer": {"lr": 0.05}}
     text = "".join(file.read_text() for file in paths.state().glob("runs/*/events.jsonl"))
     assert text.count('"diverged":"the ') == sum(t.state == "diverged" for t in trials)
@@ -296,7 +296,7 @@ def test_the_bar_counts_finished_trials(tracked_params, monkeypatch):
     trials = run_search(tracked_params(search={"trials": 3, "round": 2}))
     (bar,) = bars
     assert (bar.n, bar.total) == (3, 3)
-    assert bar.postfix == f"best validation accuracy {max(t.val_accuracy for t in trials):.4f}"
+    assert bar.postfix == f"best validation accuracy {max(t.val_figure for t in trials):.4f}"
     bar.fp.close()
 
 

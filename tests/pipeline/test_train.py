@@ -59,7 +59,7 @@ def test_trains_with_the_searched_values_and_writes_the_best_epochs_model(best, 
     metrics = [record for record in records() if record["type"] == "metrics"]
     best_figures = next(record for record in metrics if "best/epoch" in record["values"])
     assert best_figures["step"] == expected.best.step
-    assert best_figures["values"]["best/val_accuracy"] == expected.best.val_accuracy
+    assert best_figures["values"]["best/val_accuracy"] == expected.best.val_figure
 
 
 def test_a_diverged_training_says_what_to_do_and_keeps_the_best_before_it(best, small_params):

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from pipeline.data.store.ahead import reading_ahead
 from pipeline.data.store.arrays import Rows, damaged, load_array, missing, rows_a_block, write_pixels
 from pipeline.data.store.encoded import BYTES, EncodedImages, open_encoded, write_encoded
-from pipeline.errors import Mistake
-from pipeline.paths import PARAMS
 
 __all__ = [
     "CLASSES",
@@ -29,8 +27,8 @@ __all__ = [
     "Split",
     "open_split",
     "read_classes",
+    "read_targets",
     "reading_ahead",
-    "require_classes",
     "rows_a_block",
     "write_split",
 ]
@@ -103,22 +101,24 @@ def _column(file: Path, kind: type[np.generic], shape: tuple[int | None, ...]) -
 
 def read_classes(prepared: Path) -> tuple[str, ...]:
     """The names of the classes: label i is the i-th. Raises Mistake when they are not there."""
-    file = prepared / CLASSES
+    names = _names(prepared / CLASSES)
+    if names is None:
+        raise missing(prepared / CLASSES)
+    return names
+
+
+def read_targets(prepared: Path) -> tuple[str, ...]:
+    """The names of the targets' numbers, in order; none in a set with classes."""
+    return _names(prepared / f"{TARGETS}.json") or ()
+
+
+def _names(file: Path) -> tuple[str, ...] | None:
     try:
         return tuple(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise missing(file) from None
+        return None
     except ValueError as error:
         raise damaged(file, str(error)) from None
-
-
-def require_classes(classes: Sequence[str]) -> None:
-    """Raise Mistake where a set has targets, which are numbers, and no classes."""
-    if not classes:
-        raise Mistake(
-            f"{PARAMS}: data.source: its images have targets, which are numbers, and no classes, and no model here"
-            " learns numbers; choose a source with classes, or name a table's column of classes (data.table.label)"
-        )
 
 
 def write_split(

@@ -59,7 +59,7 @@ def test_learns_and_repeats_bit_for_bit(data, small_params, changes):
     second = fit(params, data)
     assert equal(first, second)
     assert first.history == second.history
-    assert first.best.val_accuracy > 0.6  # guessing gives a third
+    assert first.best.val_figure > 0.6  # guessing gives a third
     assert len(first.history) == params.train.epochs
     assert [epoch.step for epoch in first.history] == [6, 12, 18]  # 90 images in batches of 16
 
@@ -149,7 +149,7 @@ def test_the_history_is_what_numpy_makes_of_the_predictions(data, small_params):
     log_q = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     loss = -log_q[np.arange(len(scores)), data.validation.labels].mean()
     assert fitted.best.val_loss == pytest.approx(loss, rel=1e-5)
-    assert fitted.best.val_accuracy == (scores.argmax(1) == data.validation.labels).mean()
+    assert fitted.best.val_figure == (scores.argmax(1) == data.validation.labels).mean()
 
 
 def test_the_training_figures_are_means_over_images(data, small_params):
@@ -163,7 +163,7 @@ def test_the_training_figures_are_means_over_images(data, small_params):
     rows = np.arange(90)
     hinge = np.maximum(0, scores - scores[rows, data.train.labels][:, None] + 1)
     assert fitted.best.train_loss == pytest.approx((hinge.sum(1) - 1).mean(), rel=1e-5)
-    assert fitted.best.train_accuracy == (scores.argmax(1) == data.train.labels).mean()
+    assert fitted.best.train_figure == (scores.argmax(1) == data.train.labels).mean()
 
 
 def test_the_training_figures_of_mixed_images(data, small_params):
@@ -184,7 +184,7 @@ def test_the_training_figures_of_mixed_images(data, small_params):
     assert fitted.best.train_loss == pytest.approx(loss.mean(), rel=1e-5)
     dominant = np.where(shares[:, 0] >= 0.5, labels, others)
     assert (dominant != labels).sum() > 10
-    assert fitted.best.train_accuracy == (scores.argmax(1) == dominant).mean()
+    assert fitted.best.train_figure == (scores.argmax(1) == dominant).mean()
 
 
 @pytest.mark.parametrize("mixed", [{}, {"mixup": 0.4, "cutmix": 1.0}], ids=["plain", "mixed"])
@@ -216,7 +216,7 @@ def test_copies_that_are_not_there_are_asked_for(data, small_params, made):
 
 def test_the_best_epoch_is_accurate_then_of_low_loss():
     def epoch(accuracy: float, loss: float) -> Epoch:
-        return Epoch(1, 1, train_loss=0, train_accuracy=0, val_loss=loss, val_accuracy=accuracy, lr=0)
+        return Epoch(1, 1, train_loss=0, train_figure=0, val_loss=loss, val_figure=accuracy, lr=0)
 
     assert epoch(0.9, 2.0).rank > epoch(0.8, 1.0).rank
     assert epoch(0.9, 1.0).rank > epoch(0.9, 2.0).rank
@@ -291,7 +291,7 @@ def test_diverged_names_step_rate_and_loss_and_keeps_the_best(data, small_params
     assert error.fitted is not None
     assert error.fitted.best.step < error.step
     assert all(value.isfinite().all() for value in weights(error.fitted).values())
-    assert all(math.isfinite(epoch.val_accuracy) for epoch in error.fitted.history)
+    assert all(math.isfinite(epoch.val_figure) for epoch in error.fitted.history)
 
 
 def test_weights_that_an_epochs_last_step_spoils_are_never_the_best(data, small_params):

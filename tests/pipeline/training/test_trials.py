@@ -49,7 +49,7 @@ def test_a_trial_is_a_function_of_its_order(project, small_params):
     assert first == second
     assert (first.number, first.state, first.values) == (0, "complete", {"optimizer.lr": 0.1})
     assert first.epochs == len(first.reports) == 3
-    assert first.val_accuracy == max(first.reports)
+    assert first.val_figure == max(first.reports)
     assert run_trial(order_of(small_params(seed=1))).val_loss != first.val_loss
 
 
@@ -68,7 +68,7 @@ def test_it_is_recorded_below_its_parent(project, small_params):
     assert {"retrace.trial": "12", "mlflow.user": "somebody"}.items() <= start["tags"].items()
     assert end["status"] == "FINISHED"
     (worth,) = [record for record in records() if "search/val_accuracy" in record.get("values", {})]
-    assert worth["values"]["search/val_accuracy"] == outcome.val_accuracy
+    assert worth["values"]["search/val_accuracy"] == outcome.val_figure
 
 
 def test_it_is_pruned_by_the_earlier_rounds_and_by_nothing_else(project, small_params):
