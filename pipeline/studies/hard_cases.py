@@ -1,4 +1,4 @@
-"""The three hard cases for a linear classifier: parity, a ring, three modes; a small network learns each. Regions drawn.
+"""The three hard cases for a linear classifier, parity, ring and modes; a small network learns each. Regions drawn.
 
     retrace study hard_cases
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.params import Params
-from pipeline.studies.base import PLAIN, SMALL, Figures, Job, Outcome, Point, Report, Study, merged, outputs
+from pipeline.studies.base import PLAIN, SMALL, Figures, Job, Outcome, Point, Report, Study, merged, outputs, percent
 from pipeline.studies.plots import canvas, own_style, png_of, regions, titled
 
 CASES = ("parity", "ring", "modes")
@@ -69,7 +69,7 @@ def points(params: Params) -> Sequence[Point]:
 def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
     found = {(network, case): outcomes[f"{network} on {case}"] for network in NETWORKS for case in CASES}
     said = [
-        f"{case}: linear {100 * found['linear', case].accuracy:.1f} %, network {100 * found['mlp', case].accuracy:.1f} %"
+        f"{case}: linear {percent([found['linear', case].accuracy])}, network {percent([found['mlp', case].accuracy])}"
         for case in CASES
     ]
     rows = [

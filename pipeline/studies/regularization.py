@@ -6,6 +6,7 @@ Expect: see below.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.params import Params
 from pipeline.studies.base import (
@@ -61,7 +62,8 @@ def points(params: Params) -> Sequence[Point]:
 
 
 def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
-    rows, shown, gaps = [], {}, {}
+    rows: list[dict[str, Any]] = []
+    shown, gaps = {}, {}
     for way in WAYS:
         mine = named(outcomes, way)
         shown[way] = [outcome.accuracy for outcome in mine]
@@ -81,8 +83,9 @@ def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
     ranked = sorted(WAYS, key=lambda way: -spread(shown[way])[0])
     sparsest = max(rows, key=lambda row: row["weights_near_zero"])
     verdict = (
-        f"Validation accuracy: {'; '.join(f'{way} {percent(shown[way])}' for way in ranked)}. Without any, training"
-        f" accuracy lies {100 * gaps['none']:.1f} points above validation; with {ranked[0]} {100 * gaps[ranked[0]]:.1f}."
+        f"Validation accuracy: {'; '.join(f'{way} {percent(shown[way])}' for way in ranked)}. Without any,"
+        f" training accuracy lies {100 * gaps['none']:.1f} points above validation; with {ranked[0]}"
+        f" {100 * gaps[ranked[0]]:.1f}."
         f" Most weights are nearly zero under {sparsest['way']}: {100 * sparsest['weights_near_zero']:.0f} %."
     )
     return Report(verdict, rows, {"accuracy": bars("Regularization", "validation accuracy, %", shown)})
