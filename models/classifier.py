@@ -8,8 +8,8 @@ from torch import Tensor, nn, optim
 
 from models.catalogue import Regularization
 from models.losses import Loss, Targets, data_loss
-from models.regularizers import penalized, penalty
-from models.schedules import Schedule
+from models.regularizers import matrices, penalized, penalty, project
+from models.schedules import Schedule, Validation
 from models.tasks import Task
 
 Phase = Literal["train", "val", "test"]
@@ -36,8 +36,11 @@ class Classifier(lightning.LightningModule):
         regularization: Regularization,
         optimizer: Callable[[nn.Module], optim.Optimizer],
         schedule: Schedule,
+        clip_norm: float | None,
     ) -> None:
-        """`schedule` maps the number of optimizer steps done, and `val_losses`, to the factor on the learning rate."""
+        """schedule: maps the number of optimizer steps done, and `validations`, to the factor on the learning rate.
+        clip_norm: the largest norm of a step's whole gradient; None: any.
+        """
         super().__init__()
         self.network = network
         self._task = task
@@ -45,15 +48,16 @@ class Classifier(lightning.LightningModule):
         self._regularization = regularization
         self._optimizer = optimizer
         self._schedule = schedule
-        self._penalized = penalized(network)
-        self.val_losses: list[float] = []  # of the epochs done: whoever validates appends to it
+        self._clip_norm = clip_norm
+        self._penalized = penalized(network, regularization)
+        self.validations: list[Validation] = []  # of the epochs done: whoever validates appends to it
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)  # type: ignore[no-any-return]
 
     def on_train_batch_start(self, batch: Batch, batch_index: int) -> None:
         """Set the learning rate: a function of the step, it needs no scheduler whose state might be lost."""
-        factor = self._schedule(self.trainer.global_step, self.val_losses)
+        factor = self._schedule(self.trainer.global_step, self.validations)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor
 
@@ -82,4 +86,21 @@ class Classifier(lightning.LightningModule):
         optimizer = self._optimizer(self.network)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        if (radius := self._regularization.max_norm) is not None:
+            held = matrices(self.network)
+            optimizer.register_step_post_hook(lambda *_: project(held, radius))
         return optimizer
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Scale the gradient of the whole objective, as it is before the step, down to `clip_norm` (Pascanu 2013).
+
+        Of accumulated batches that is the mean of their gradients. Lightning calls it, and would itself refuse fused
+        optimizers even where nothing scales the loss.
+        """
+        if self._clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)

@@ -5,6 +5,7 @@ Outputs are scores (N, C), one score (N, 1), numbers (N, T), or scores and a box
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -71,39 +72,76 @@ def softmax(settings: catalogue.Softmax) -> Loss:
 
 
 def svm(settings: catalogue.Svm) -> Loss:
-    """sum over j != y of max(0, s_j - s_y + margin) (Weston & Watkins 1999)."""
+    """Of max(0, s_j - s_y + margin), j != y, the sum (Weston & Watkins 1999) or the worst (Crammer & Singer 2001)."""
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
-        right = scores.gather(1, labels[:, None])  # N, 1
-        margins = torch.relu(scores - right + settings.margin)  # N, C
-        return margins.sum(1) - settings.margin  # the term j = y is exactly the margin
+        violated = margins(scores, labels, settings.margin)
+        return violated.sum(1) if settings.margins == "all" else violated.amax(1)
+
+    return loss
+
+
+def squared_hinge(settings: catalogue.SquaredHinge) -> Loss:
+    """sum over j != y of max(0, s_j - s_y + margin)^2."""
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        return margins(scores, labels, settings.margin).square().sum(1)
+
+    return loss
+
+
+def margins(scores: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """By how much each wrong score comes too near to the right one, max(0, s_j - s_y + margin): (N, C), 0 at j = y."""
+    right = scores.gather(1, labels[:, None])  # N, 1
+    return torch.relu(scores - right + margin).scatter(1, labels[:, None], 0.0)
+
+
+def one_against_all(settings: catalogue.OneAgainstAll) -> Loss:
+    """sum over j of max(0, 1 - t_j s_j), t_j = +1 for the right class and -1 for any other."""
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        signs = torch.full_like(scores, -1.0).scatter(1, labels[:, None], 1.0)  # N, C
+        return torch.relu(1 - signs * scores).sum(1)
 
     return loss
 
 
 def binary_hinge(settings: catalogue.BinaryHinge) -> Loss:
-    """max(0, 1 - t s), t = 2 label - 1."""
+    """max(0, 1 - t s) of scores (N, 1) and labels (N,): t = +1 for 1, -1 for 0."""
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
-        return torch.relu(1 - (2 * labels - 1) * scores[:, 0])
+        return torch.relu(1 - (2 * labels - 1) * scores.squeeze(1))
 
     return loss
+
+
+# --- regression: scores (N, T) and targets (N, T), float --------------------------------------------------------------
+
+
+def l1(settings: catalogue.L1) -> Loss:
+    """|d|, d = score - target."""
+    return _of_differences(functional.l1_loss, settings)
 
 
 def l2(settings: catalogue.L2) -> Loss:
-    """sum or mean over the target's numbers of (y - t)^2."""
-
-    def loss(numbers: Tensor, targets: Tensor) -> Tensor:
-        return _reduced((numbers - targets).square(), settings.reduction)
-
-    return loss
+    """d^2; summed it is the sum of squared differences."""
+    return _of_differences(functional.mse_loss, settings)
 
 
 def smooth_l1(settings: catalogue.SmoothL1) -> Loss:
-    """sum or mean over the target's numbers of 0.5 d^2 where |d| < 1, |d| - 0.5 elsewhere (Girshick 2015, eq. 3)."""
+    """d^2 / 2 where |d| < 1, |d| - 1/2 beyond (Girshick 2015, Fast R-CNN, equation 3)."""
+    return _of_differences(functional.smooth_l1_loss, settings)
 
-    def loss(numbers: Tensor, targets: Tensor) -> Tensor:
-        return _reduced(functional.smooth_l1_loss(numbers, targets, reduction="none"), settings.reduction)
+
+def huber(settings: catalogue.Huber) -> Loss:
+    """d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond (Huber 1964); delta 1 is smooth L1."""
+    return _of_differences(partial(functional.huber_loss, delta=settings.delta), settings)
+
+
+def _of_differences(by_number: Callable[..., Tensor], settings: catalogue.Regression) -> Loss:
+    def loss(scores: Tensor, targets: Tensor) -> Tensor:
+        each = by_number(scores, targets, reduction="none")  # N, T
+        return each.sum(1) if settings.reduction == "sum" else each.mean(1)
 
     return loss
 
@@ -120,16 +158,15 @@ def localisation(settings: catalogue.Localisation) -> Loss:
     return loss
 
 
-def _reduced(values: Tensor, reduction: str) -> Tensor:
-    """(N, T) to (N,)."""
-    return values.sum(1) if reduction == "sum" else values.mean(1)
-
-
 LOSSES: dict[str, Callable[[Any], Loss]] = {
     "softmax": softmax,
     "svm": svm,
+    "squared_hinge": squared_hinge,
+    "one_against_all": one_against_all,
     "binary_hinge": binary_hinge,
+    "l1": l1,
     "l2": l2,
     "smooth_l1": smooth_l1,
+    "huber": huber,
     "localisation": localisation,
 }

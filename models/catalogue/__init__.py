@@ -6,9 +6,34 @@ models/networks/NAME.py, or a function in the table of models/losses.py, optimiz
 in params.yaml, completed by editors, can be searched, and is tested by the conformance suite.
 """
 
-from models.catalogue.losses import L2, LOSSES, BinaryHinge, Localisation, Loss, SmoothL1, Softmax, Svm
+from models.catalogue.losses import (
+    L1,
+    L2,
+    LOSSES,
+    BinaryHinge,
+    Huber,
+    Localisation,
+    Loss,
+    OneAgainstAll,
+    Regression,
+    SmoothL1,
+    Softmax,
+    SquaredHinge,
+    Svm,
+)
 from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
-from models.catalogue.optimizers import OPTIMIZERS, Adam, Adamw, Muon, Optimizer, Sgd
+from models.catalogue.optimizers import (
+    OPTIMIZERS,
+    Adagrad,
+    Adam,
+    Adamw,
+    Alexnet,
+    Muon,
+    Optimizer,
+    RandomSearch,
+    Rmsprop,
+    Sgd,
+)
 from models.catalogue.regularization import Regularization
 from models.catalogue.schedules import SCHEDULES, Constant, Cosine, OneCycle, Plateau, Step
 from models.catalogue.settings import Settings, setting
@@ -16,33 +41,42 @@ from models.catalogue.tasks import FIGURES, Figure, Task
 
 __all__ = [
     "FIGURES",
+    "L1",
     "L2",
     "LOSSES",
     "NETWORKS",
     "OPTIMIZERS",
     "SCHEDULES",
+    "Adagrad",
     "Adam",
     "Adamw",
+    "Alexnet",
     "BinaryHinge",
     "Constant",
     "Convnet",
     "Cosine",
     "Figure",
+    "Huber",
     "Linear",
     "Localisation",
     "Loss",
     "Mlp",
     "Muon",
     "Network",
+    "OneAgainstAll",
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "RandomSearch",
+    "Regression",
     "Regularization",
     "Resnet",
+    "Rmsprop",
     "Settings",
     "Sgd",
     "SmoothL1",
     "Softmax",
+    "SquaredHinge",
     "Step",
     "Svm",
     "Task",

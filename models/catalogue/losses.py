@@ -19,29 +19,52 @@ class Softmax(Loss):
 
 
 class Svm(Loss):
-    """Multiclass hinge over all margins (Weston & Watkins): sum over j != y of max(0, s_j - s_y + margin)."""
+    """Multiclass hinge: of max(0, s_j - s_y + margin), j != y, the sum (Weston & Watkins) or the worst (Crammer &
+    Singer)."""
+
+    margins: Literal["all", "worst"] = setting("all: the sum over the wrong classes; worst: the largest alone")
+    margin: float = setting("by how much the right score must exceed every other", gt=0, search=(0.1, 10.0, "log"))
+
+
+class SquaredHinge(Loss):
+    """The margins of the multiclass SVM, squared: sum over j != y of max(0, s_j - s_y + margin)^2."""
 
     margin: float = setting("by how much the right score must exceed every other", gt=0, search=(0.1, 10.0, "log"))
 
 
+class OneAgainstAll(Loss):
+    """A binary hinge for every class, on its raw score: is it this class or any other? Their sum."""
+
+
 class BinaryHinge(Loss):
-    """max(0, 1 - t s) of one score; t is +1 for the second of two classes, -1 for the first."""
+    """max(0, 1 - t s) of one score, t = +1 for class 1 and -1 for class 0."""
 
     task: ClassVar[Task] = "binary"
 
 
-class L2(Loss):
-    """Squared differences of numbers and targets."""
+class Regression(Loss):
+    """A loss of the differences d between an image's scores and its targets, number by number."""
 
     task: ClassVar[Task] = "regression"
-    reduction: Literal["sum", "mean"] = setting("over the numbers of a target")
+    reduction: Literal["sum", "mean"] = setting("of the numbers of an image")
 
 
-class SmoothL1(Loss):
-    """0.5 d^2 where |d| < 1, |d| - 0.5 elsewhere."""
+class L1(Regression):
+    """|d|."""
 
-    task: ClassVar[Task] = "regression"
-    reduction: Literal["sum", "mean"] = setting("over the numbers of a target")
+
+class L2(Regression):
+    """d^2: summed, the sum of squared differences."""
+
+
+class SmoothL1(Regression):
+    """d^2 / 2 where |d| < 1, |d| - 1/2 beyond (Girshick 2015)."""
+
+
+class Huber(Regression):
+    """d^2 / 2 where |d| <= delta, delta (|d| - delta / 2) beyond (Huber 1964)."""
+
+    delta: float = setting("the difference from which on the loss is linear", gt=0, search=(0.01, 10.0, "log"))
 
 
 class Localisation(Loss):
@@ -54,8 +77,12 @@ class Localisation(Loss):
 LOSSES: dict[str, type[Loss]] = {
     "softmax": Softmax,
     "svm": Svm,
+    "squared_hinge": SquaredHinge,
+    "one_against_all": OneAgainstAll,
     "binary_hinge": BinaryHinge,
+    "l1": L1,
     "l2": L2,
     "smooth_l1": SmoothL1,
+    "huber": Huber,
     "localisation": Localisation,
 }

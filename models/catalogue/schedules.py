@@ -1,5 +1,7 @@
 """The learning-rate schedules and their settings; the code is models/schedules.py."""
 
+from typing import Literal
+
 from models.catalogue.settings import Settings, setting
 
 
@@ -29,9 +31,10 @@ class OneCycle(Settings):
 
 
 class Plateau(Settings):
-    """The rate is multiplied by `factor` when the validation loss has stopped falling."""
+    """The rate is multiplied by `factor` when the validation loss, or error, has stopped falling."""
 
-    patience_epochs: int = setting("epochs without a lower validation loss before a drop", ge=0, search=(1, 10))
+    monitor: Literal["loss", "error"] = setting("which figure of validation; error: the share of wrong answers")
+    patience_epochs: int = setting("epochs without a lower figure before a drop", ge=0, search=(1, 10))
     factor: float = setting("what the rate is multiplied by", gt=0, lt=1, search=(0.1, 0.9))
 
 

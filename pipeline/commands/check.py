@@ -168,10 +168,10 @@ class Estimate:
 def estimate(chosen: Params, images: Images) -> Estimate:
     """Count the steps and time some of them on noise. Raises Mistake where the network does not fit the images."""
     train = split_sizes(chosen, images)[0] * (1 + chosen.augment.copies)
-    batches = math.ceil(train / chosen.train.batch_size)
+    batch = min(chosen.train.batch_size or train, train)
+    batches = math.ceil(train / batch)
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
-    batch = min(chosen.train.batch_size, train)
     step_seconds, measured, device, parameters = _time_steps(chosen, batch, images)
     return Estimate(
         steps=batches * chosen.train.epochs,

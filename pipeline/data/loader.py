@@ -108,10 +108,10 @@ class Batches:
 
         Raises Mistake where a device would get no image.
         """
-        if batch_size < world:
-            raise Mistake(f"params.yaml: train.batch_size: {batch_size} is less than train.devices, {world}; raise it")
         if len(split) < world:
             raise Mistake(f"params.yaml: train.devices: {world}, but {split.folder} has {len(split)} images; use fewer")
+        if batch_size < world:
+            raise Mistake(f"params.yaml: train.batch_size: {batch_size} is less than train.devices, {world}; raise it")
         self._split = split
         self._policy = policy
         self._batch_size = batch_size

@@ -107,14 +107,19 @@ def _mistakes(tree: type[BaseModel], raw: Mapping[Any, Any]) -> Iterator[tuple[P
         path = tuple(str(part) for part in problem["loc"])
         wrong |= {path[:end] for end in range(1, len(path) + 1)}
         yield path, _explain(tree, problem["type"], path, problem["input"], problem["msg"])
+    sections: dict[str, BaseModel] = {}  # those without a mistake
     for name, field in tree.model_fields.items():
         section, values = fields.section_class(field), raw.get(name)
         if section is not None and issubclass(section, fields.Section) and isinstance(values, Mapping):
             # A family may be left out, which is the rules' to judge; any other absent key is told above already.
             given = dict.fromkeys(fields.families(section)) | dict(values)
             sound = {key: value for key, value in given.items() if (name, key) not in wrong}
-            for key, text in section.disagreements(sound):
-                yield (name, *key.split(".")), text
+            told = [((name, *key.split(".")), text) for key, text in section.disagreements(sound)]
+            yield from told
+            if not told and (name,) not in wrong:
+                sections[name] = section.model_validate(values)
+    if issubclass(tree, fields.Section):
+        yield from ((tuple(key.split(".")), text) for key, text in tree.disagreements(sections))
     search = raw.get("search")
     ranges = search.get("space") if isinstance(search, Mapping) else None
     if isinstance(ranges, Mapping):

@@ -38,6 +38,8 @@ class Dimension(BaseModel, frozen=True):
             return None
         if self.path[1] in fields.families(type(section)) and self.path[1] != section.chosen:
             return f"{self.path[0]}.{section.switch} is {section.chosen}"
+        if self.path == ("optimizer", "lr") and not params.optimizer.settings.follows_the_slope:
+            return f"{params.optimizer.name} has no learning rate"
         if self.path == ("optimizer", "momentum") and not has_momentum(params.optimizer.name):
             return f"{params.optimizer.name} has no momentum"
         return None

@@ -20,6 +20,13 @@ from pipeline.params.space import Dimension, has_momentum
 _BEFORE_SEARCH = "it is used before the search starts"
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
 _MACHINE = "it describes the machine, not the model"
+# What train's keys may be where no gradient is followed: one device compares two losses on one batch, unscaled.
+_WITHOUT_SLOPE: dict[str, tuple[Any, ...]] = {
+    "accumulate_batches": (1,),
+    "clip_norm": (None,),
+    "devices": (1,),
+    "precision": ("32-true", "bf16-mixed", "bf16-true"),
+}
 _ONE_FAMILY = "results depend on the chosen family alone; compare families with `dvc exp run -S`"
 
 
@@ -147,14 +154,19 @@ else:
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
 
 
-class Train(Settings):
+class Train(Section):
     epochs: int = setting(
         "passes over the training split", ge=1, le=100_000, unsearchable="search.epochs is the length of every trial"
     )
-    batch_size: int = setting("images a step", ge=1, le=1_000_000, search=(16, 512, "log"))
+    batch_size: int | None = setting(
+        "images a step; null: the whole training split", ge=1, le=1_000_000, search=(16, 512, "log")
+    )
     accumulate_batches: int = setting("batches whose gradients make one step", ge=1, le=65_536)
     limit_batches: int | None = setting("batches an epoch at most; null: all", ge=1)
     early_stopping_epochs: int | None = setting("epochs without a better validation loss; null: never", ge=1)
+    clip_norm: float | None = setting(
+        "largest norm of a step's whole gradient; null: any", gt=0, search=(0.1, 10.0, "log")
+    )
     ema_decay: float | None = setting("of the weights' moving average; null: none", gt=0, lt=1, search=(0.9, 0.9999))
     checkpoint_seconds: float = setting("between two checkpoints", ge=0, le=86_400, operational=True)
     threads: int = setting("torch's threads", ge=1, le=1024, unsearchable=_MACHINE)
@@ -163,6 +175,16 @@ class Train(Settings):
     strategy: Literal["auto", "ddp"] = setting("how several devices work together", unsearchable=_MACHINE)
     precision: Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed"] = setting("of the arithmetic")
     channels_last: bool = setting("memory format of images and weights")
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        if values.get("batch_size", 0) is None and values.get("accumulate_batches", 1) > 1:
+            yield (
+                "accumulate_batches",
+                f"{values['accumulate_batches']} has no meaning where batch_size: null makes one batch an epoch; use 1",
+            )
+        if values.get("clip_norm") is not None and values.get("precision") == "16-mixed":
+            yield "clip_norm", "cannot be had with precision: 16-mixed, which scales gradients; use bf16-mixed"
 
 
 class Search(Section):
@@ -213,7 +235,7 @@ class Tracking(Section):
             yield "uri", f"unknown scheme {scheme}://{meant}"
 
 
-class Params(Settings):
+class Params(Section):
     seed: int = setting("of every random number", ge=0, lt=2**63, unsearchable="a search would pick the luckiest")
     data: Data
     augment: Augment
@@ -226,6 +248,20 @@ class Params(Settings):
     search: Search
     evaluate: Evaluate
     tracking: Tracking
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Between sections; `values` holds those that are valid by themselves."""
+        loss, optimizer, schedule, train = (values.get(name) for name in ("loss", "optimizer", "schedule", "train"))
+        if optimizer is not None and train is not None and not optimizer.settings.follows_the_slope:
+            for key, allowed in _WITHOUT_SLOPE.items():
+                if (value := getattr(train, key)) not in allowed:
+                    said = f"{fields.show(value)} has no meaning for {optimizer.name}; use"
+                    yield f"train.{key}", f"{said} {' or '.join(map(fields.show, allowed))}"
+        watches_error = schedule is not None and schedule.name == "plateau" and schedule.settings.monitor == "error"
+        if watches_error and loss is not None and loss.settings.task == "regression":
+            text = f"error has no meaning for {loss.name}, which learns numbers: none is right or wrong; use loss"
+            yield "schedule.plateau.monitor", text
 
     def overlaid(self, changes: Mapping[str, Any]) -> "Params":
         """This tree with some values replaced; `changes` mirrors the tree. Validated again."""

@@ -144,7 +144,7 @@ def fit(
         learned,
         data.validation,
         policy,
-        train.batch_size,
+        train.batch_size or len(learned),
         params.seed,
         train.limit_batches,
         train.channels_last,
@@ -212,10 +212,11 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
         network = build_network(params.model.name, params.model.settings, shape, params.regularization.dropout)
     except ImageTooSmallError as error:
         raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size, augment.crop_size)") from None
-    train = params.train
-    if train.batch_size < 2 * train.devices and any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+    size, devices = params.train.batch_size, params.train.devices
+    normalizes = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    if size is not None and size < 2 * devices and normalizes:
         raise Mistake(
-            f"params.yaml: train.batch_size: {train.batch_size} is one image a device, and {params.model.name}'s batch"
+            f"params.yaml: train.batch_size: {size} is one image a device, and {params.model.name}'s batch"
             " normalization needs two; raise it, or use linear or mlp"
         )
     return network
@@ -235,9 +236,13 @@ def assembled(params: Params, network: nn.Module, steps_per_epoch: int) -> Class
         LOSSES[params.loss.name](params.loss.settings),
         params.regularization,
         lambda module: OPTIMIZERS[optimizer.name](
-            module.parameters(), optimizer.settings, optimizer.lr, optimizer.effective_momentum
+            [parameter for parameter in module.parameters() if parameter.requires_grad],  # frozen ones are left alone
+            optimizer.settings,
+            optimizer.lr,
+            optimizer.effective_momentum,
         ),
         schedule,
+        params.train.clip_norm,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from models.catalogue import Figure
 from models.classifier import StepOutput
+from models.schedules import Validation
 from pipeline.tracking.run import Run
 
 
@@ -32,6 +33,10 @@ class Epoch:
     def rank(self, figure: Figure) -> tuple[float, float]:
         """Larger is better: the validation figure, then the validation loss."""
         return figure.rank(self.val_figure, self.val_loss)
+
+    def validation(self, figure: Figure) -> Validation:
+        """What schedules look at: of a share of right answers the rest, the error."""
+        return Validation(self.val_loss, 1 - self.val_figure if figure.larger_is_better else self.val_figure)
 
 
 @dataclass(frozen=True)
@@ -190,7 +195,7 @@ class Recorder(Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._started = time.perf_counter()  # an epoch that is resumed does not start again
         self._steps_done = trainer.global_step
-        pl_module.val_losses[:] = [epoch.val_loss for epoch in self.history]
+        pl_module.validations[:] = [epoch.validation(self._named) for epoch in self.history]
         self.tell()  # whoever follows the epochs starts anew too
         trainer.should_stop = trainer.should_stop or self._is_stopping()
 
@@ -243,7 +248,7 @@ class Recorder(Callback):
             lr=self._last_lr,
         )
         self.history.append(epoch)
-        pl_module.val_losses.append(epoch.val_loss)
+        pl_module.validations.append(epoch.validation(self._named))
         if self._best is None or epoch.rank(self._named) > self._best.rank(self._named):
             self._best = epoch
             self._best_weights = copied(self._weights())

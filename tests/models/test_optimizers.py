@@ -13,33 +13,133 @@ GRADIENTS = np.random.default_rng(0).normal(size=(6, 2, 3))
 START = np.random.default_rng(1).normal(size=(2, 3))
 
 
-def run(name: str, momentum: float | None, **values: float) -> np.ndarray:
+def optimizer_of(name: str, momentum: float | None, **values: float) -> tuple[torch.optim.Optimizer, nn.Parameter]:
     weight = nn.Parameter(torch.tensor(START))
-    optimizer = OPTIMIZERS[name]([weight], catalogue.OPTIMIZERS[name](**values), LR, momentum)
+    return OPTIMIZERS[name]([weight], catalogue.OPTIMIZERS[name](**values), LR, momentum), weight
+
+
+def stepped(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradient: np.ndarray) -> None:
+    weight.grad = torch.tensor(gradient)
+    optimizer.step()
+
+
+def run(name: str, momentum: float | None, **values: float) -> np.ndarray:
+    optimizer, weight = optimizer_of(name, momentum, **values)
     for gradient in GRADIENTS:
-        weight.grad = torch.tensor(gradient)
-        optimizer.step()
+        stepped(optimizer, weight, gradient)
     return weight.detach().numpy()
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.9), (True, 0.9), (True, 0.0)])
-def test_sgd(nesterov, momentum):
+def test_sgd(nesterov, momentum, decay):
     w, v = START.copy(), np.zeros_like(START)
-    for g in GRADIENTS:
+    for gradient in GRADIENTS:
+        g = gradient + decay * w
         v = momentum * v + g
         w = w - LR * (g + momentum * v if nesterov else v)
-    np.testing.assert_allclose(run("sgd", momentum, nesterov=nesterov), w, rtol=1e-12)
+    found = run("sgd", momentum, nesterov=nesterov, rate_inside=False, weight_decay=decay)
+    np.testing.assert_allclose(found, w, rtol=1e-12)
 
 
-def test_sgd_under_a_schedule_keeps_the_rate_out_of_the_velocity():
-    """Rates 0.1, then 0.01, momentum 0.9, gradient 1: -0.119; with the rate inside the velocity it would be -0.2."""
-    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = OPTIMIZERS["sgd"]([weight], catalogue.Sgd(nesterov=False), 0.1, 0.9)
-    for rate in (0.1, 0.01):
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+@pytest.mark.parametrize(("nesterov", "momentum"), [(False, 0.9), (True, 0.9), (True, 0.0)])
+def test_at_a_constant_rate_it_does_not_matter_where_the_rate_stands(nesterov, momentum, decay):
+    settings = {"nesterov": nesterov, "weight_decay": decay}
+    inside, outside = (run("sgd", momentum, **settings, rate_inside=where) for where in (True, False))
+    np.testing.assert_allclose(inside, outside, rtol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_with_the_rate_inside_under_a_schedule(nesterov):
+    """Nesterov's form looks ahead: the gradient at w + momentum v (Sutskever 2013), which is what w here stands for."""
+    optimizer, weight = optimizer_of("sgd", 0.9, nesterov=nesterov, rate_inside=True, weight_decay=0.0)
+    w, v = START.copy(), np.zeros_like(START)
+    for step, g in enumerate(GRADIENTS):
+        rate = LR / (1 + step)
         optimizer.param_groups[0]["lr"] = rate
-        weight.grad = torch.ones(1, dtype=torch.float64)
-        optimizer.step()
-    assert weight.item() == pytest.approx(-0.119)
+        stepped(optimizer, weight, g)
+        v = 0.9 * v - rate * g
+        w = w + 0.9 * v - rate * g if nesterov else w + v
+    np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("inside", "expected"), [(False, -0.119), (True, -0.2)])
+def test_the_two_places_of_the_rate_under_a_schedule_worked(inside, expected):
+    """Rates 0.1, then 0.01, momentum 0.9, gradient 1."""
+    weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    settings = catalogue.Sgd(nesterov=False, rate_inside=inside, weight_decay=0.0)
+    optimizer = OPTIMIZERS["sgd"]([weight], settings, 0.1, 0.9)
+    for rate in (0.1, 0.01):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        stepped(optimizer, weight, np.ones(1))
+    assert weight.item() == pytest.approx(expected)
+
+
+def test_alexnet():
+    """v <- 0.9 v - 0.0005 eps w - eps g; w <- w + v, as printed, with eps divided by ten on the way."""
+    optimizer, weight = optimizer_of("alexnet", 0.9, weight_decay=0.0005)
+    w, v = START.copy(), np.zeros_like(START)
+    for step, g in enumerate(GRADIENTS):
+        eps = 0.01 if step < 3 else 0.001
+        for group in optimizer.param_groups:
+            group["lr"] = eps
+        stepped(optimizer, weight, g)
+        v = 0.9 * v - 0.0005 * eps * w - eps * g
+        w = w + v
+    np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-12)
+    assert catalogue.Alexnet.own_momentum == 0.9
+
+
+def test_adagrad():
+    w, s = START.copy(), np.zeros_like(START)
+    for g in GRADIENTS:
+        s = s + g**2
+        w = w - LR * g / (np.sqrt(s) + 1e-6)
+    np.testing.assert_allclose(run("adagrad", None, eps=1e-6), w, rtol=1e-12)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rmsprop_whose_momentum_is_a_velocity_of_rescaled_gradients(momentum):
+    w, s, u = START.copy(), np.zeros_like(START), np.zeros_like(START)
+    m, of_means = np.zeros_like(START), START.copy()  # what a first-moment average would do instead
+    for g in GRADIENTS:
+        s = 0.95 * s + 0.05 * g**2
+        u = momentum * u + g / (np.sqrt(s) + 1e-6)
+        w = w - LR * u
+        m = momentum * m + (1 - momentum) * g
+        of_means = of_means - LR * m / (np.sqrt(s) + 1e-6)
+    found = run("rmsprop", momentum, alpha=0.95, eps=1e-6)
+    np.testing.assert_allclose(found, w, rtol=1e-12)
+    assert np.allclose(found, of_means) == (momentum == 0)
+
+
+def test_random_search_keeps_the_best_draw_of_each_batch():
+    """Against NumPy, on the numbers that torch's generator gives; every batch has an objective of its own."""
+    weight = nn.Parameter(torch.tensor(START))
+    bias = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    optimizer = OPTIMIZERS["random_search"]([weight, bias], catalogue.RandomSearch(scale=0.5), LR, None)
+
+    def objective(w, b, centre):
+        return float(((w - centre) ** 2).sum() + (b**2).sum())
+
+    torch.manual_seed(3)
+    draws = [[torch.empty_like(p).normal_(std=0.5).numpy() for p in (weight, bias)] for _ in range(30)]
+    torch.manual_seed(3)
+    best, kept = None, []
+    for step, draw in enumerate(draws):
+        centre = GRADIENTS[step % 6] / 5
+        before = [p.detach().numpy().copy() for p in (weight, bias)]
+        loss = optimizer.step(lambda c=centre: objective(weight.detach().numpy(), bias.detach().numpy(), c))
+        assert loss == objective(*before, centre), "a step reports the loss of the weights before it"
+        if best is None or objective(*draw, centre) < objective(*best, centre):
+            best = draw
+            kept.append(step)
+        np.testing.assert_array_equal(weight.detach().numpy(), best[0])
+        np.testing.assert_array_equal(bias.detach().numpy(), best[1])
+    assert kept[0] == 0, "the first draw is kept, whatever stood there before"
+    assert 2 < len(kept) < 25
 
 
 @pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adamw", 0.1)])
@@ -83,10 +183,24 @@ def test_orthogonalized_keeps_the_singular_vectors(shape):
     assert (inner - torch.diag(torch.diag(inner))).abs().max() < 0.05
 
 
-def test_adamw_leaves_biases_alone():
-    bias = nn.Parameter(torch.ones(3))
-    settings = catalogue.Adamw(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.5)
-    optimizer = OPTIMIZERS["adamw"]([bias], settings, LR, None)
-    bias.grad = torch.zeros(3)
+DECAYING = {
+    "sgd": catalogue.Sgd(nesterov=False, rate_inside=False, weight_decay=0.5),
+    "alexnet": catalogue.Alexnet(weight_decay=0.5),
+    "adamw": catalogue.Adamw(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.5),
+    "muon": catalogue.Muon(weight_decay=0.5, vector_lr_factor=3.0),
+}
+
+
+def test_every_optimizer_that_decays_is_listed():
+    assert set(DECAYING) == {name for name, it in catalogue.OPTIMIZERS.items() if "weight_decay" in it.model_fields}
+
+
+@pytest.mark.parametrize("name", DECAYING)
+def test_weight_decay_leaves_biases_alone(name):
+    bias, weight = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 3))
+    momentum = catalogue.OPTIMIZERS[name].own_momentum
+    optimizer = OPTIMIZERS[name]([bias, weight], DECAYING[name], LR, momentum)
+    bias.grad, weight.grad = torch.zeros(3), torch.zeros(2, 3)
     optimizer.step()
     assert bias.tolist() == [1.0, 1.0, 1.0]
+    assert torch.allclose(weight, torch.tensor(1 - LR * 0.5))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import catalogue
-from models.schedules import SCHEDULES, Horizon, with_warmup
+from models.schedules import SCHEDULES, Horizon, Validation, with_warmup
 
 HORIZON = Horizon(steps=100, steps_per_epoch=10)
 SETTINGS = {
@@ -16,7 +16,7 @@ SETTINGS = {
     "step": catalogue.Step(every_epochs=3, factor=0.5),
     "cosine": catalogue.Cosine(final_fraction=0.1),
     "one_cycle": catalogue.OneCycle(rise=0.3, initial_fraction=0.1, final_fraction=0.01),
-    "plateau": catalogue.Plateau(patience_epochs=2, factor=0.5),
+    "plateau": catalogue.Plateau(monitor="loss", patience_epochs=2, factor=0.5),
 }
 
 
@@ -61,13 +61,16 @@ def test_one_cycle_equals_torch():
 
 
 @given(losses=st.lists(st.floats(0.01, 10) | st.sampled_from([1.0, 0.99995]), max_size=30), patience=st.integers(0, 4))
-def test_plateau_equals_torch_after_every_epoch(losses, patience):
-    schedule = SCHEDULES["plateau"](catalogue.Plateau(patience_epochs=patience, factor=0.5), HORIZON)
+@pytest.mark.parametrize("monitor", ["loss", "error"])
+def test_plateau_equals_torch_after_every_epoch(monitor, losses, patience):
+    """Whichever figure it watches; the other one falls, and must not matter."""
+    schedule = SCHEDULES["plateau"](catalogue.Plateau(monitor=monitor, patience_epochs=patience, factor=0.5), HORIZON)
+    validations = [Validation(**{"loss": -i, "error": -i} | {monitor: loss}) for i, loss in enumerate(losses)]
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, eps=0)
     for done in range(len(losses)):
         scheduler.step(losses[done])
-        assert schedule(0, losses[: done + 1]) == optimizer.param_groups[0]["lr"]
+        assert schedule(0, validations[: done + 1]) == optimizer.param_groups[0]["lr"]
 
 
 def test_constant_is_one():
@@ -77,7 +80,7 @@ def test_constant_is_one():
 @pytest.mark.parametrize("name", SCHEDULES)
 @given(step=st.integers(0, 1000), losses=st.lists(st.floats(0, 10), max_size=20))
 def test_a_factor_is_a_share_of_the_rate_even_beyond_the_plan(name, step, losses):
-    factor = SCHEDULES[name](SETTINGS[name], HORIZON)(step, losses)
+    factor = SCHEDULES[name](SETTINGS[name], HORIZON)(step, [Validation(loss, loss / 10) for loss in losses])
     assert 0 <= factor <= 1
     assert math.isfinite(factor)
 

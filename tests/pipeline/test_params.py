@@ -201,6 +201,7 @@ FREE = {
     path: field
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
+    and path[-1] not in ("accumulate_batches", "clip_norm", "monitor")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
     and path[-1] not in ("alternating_flip", "per_class", "per_image")
 }
@@ -305,7 +306,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines(load: Any) ->
         "seed: -1 is not allowed; must be a whole number at least 0 and below 9223372036854775808",
         f"data.source: \"folders\" is not allowed; must be one of {', '.join(SOURCES)}; did you mean 'folder'?",
         'optimizer.lr: "fast" is not allowed; must be a number above 0 and at most 1000',
-        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, muon",
+        "optimizer.momentum: 0.9 has no meaning for adam; set it to null, or use sgd, alexnet, rmsprop, muon",
         "train.epochs: missing; every value is explicit, add it (a whole number at least 1 and at most 100000)",
         "train.epoch: unknown key; did you mean 'epochs'?",
         "search.space.optimizer.lr: empty range: low 0.9 is not below high 0.5",
@@ -441,6 +442,38 @@ def tabled(**settings: Any) -> str:
             "data.image_size: the pixels of `source: hard_cases` are numbers that no conversion may change",
         ),
         (
+            change(train={"batch_size": None, "accumulate_batches": 4}),
+            "train.accumulate_batches: 4 has no meaning where batch_size: null makes one batch an epoch; use 1",
+        ),
+        (
+            change(train={"clip_norm": 1.0, "precision": "16-mixed"}),
+            "train.clip_norm: cannot be had with precision: 16-mixed, which scales gradients; use bf16-mixed",
+        ),
+        *(
+            (
+                change(optimizer={"name": "random_search", "momentum": None}, train={key: value}),
+                f"train.{key}: {json.dumps(value)} has no meaning for random_search; use {allowed}",
+            )
+            for key, value, allowed in [
+                ("accumulate_batches", 2, "1"),
+                ("clip_norm", 1.0, "null"),
+                ("devices", 2, "1"),
+                ("precision", "16-mixed", '"32-true" or "bf16-mixed"'),
+            ]
+        ),
+        (
+            change(
+                loss={"name": "huber"},
+                schedule={"name": "plateau", "plateau": TREE["schedule"]["plateau"] | {"monitor": "error"}},
+            ),
+            "schedule.plateau.monitor: error has no meaning for huber, which learns numbers",
+        ),
+        (change(regularization={"max_norm": 0}), "regularization.max_norm: 0 is not allowed; must be a number above 0"),
+        (
+            change(regularization={"max_norm": -1.5}),
+            "regularization.max_norm: -1.5 is not allowed; must be a number ab",
+        ),
+        (
             change(model={"convnet": None}),
             "model.convnet: missing, but it is the chosen family; add `convnet:` with width",
         ),
@@ -538,6 +571,29 @@ def test_a_path_without_meaning_for_the_chosen_family(load: Any) -> None:
     assert momentum.meaning_in(sgd) is None
     assert momentum.meaning_in(adam) == "adam has no momentum"
     assert width.meaning_in(sgd) == "model.name is convnet"
+    (rate,) = load(space(optimizer={"lr": {"low": 0.1, "high": 1.0}})).space
+    assert rate.meaning_in(sgd) is None
+    assert rate.meaning_in(load(change(optimizer={"momentum": None, "name": "random_search"}))) == (
+        "random_search has no learning rate"
+    )
+
+
+def test_rules_between_sections_are_told_beside_what_is_wrong_elsewhere(load: Any) -> None:
+    """And not where one of the two sections is wrong itself, which would be told twice, or not be readable."""
+    search = {"optimizer": {"name": "random_search", "momentum": None}}
+    said = mistakes(load, change(**search, train={"clip_norm": 1.0}, evaluate={"mistakes": -1}))
+    assert [line.split(": ")[1] for line in said] == ["evaluate.mistakes", "train.clip_norm"]
+    assert len(mistakes(load, change(**search, train={"clip_norm": 1.0, "epochs": 0}))) == 1
+    assert len(mistakes(load, change(optimizer={"name": "random_search"}, train={"clip_norm": 1.0}))) == 1
+
+
+def test_a_loss_for_another_task_is_refused_with_those_that_fit(load: Any) -> None:
+    numbers = load(change(loss={"name": "huber"})).loss
+    numbers.require_task("regression")
+    with pytest.raises(
+        Mistake, match=r"loss\.name: huber is for regression, these data are for class.*; use softmax, svm,"
+    ):
+        numbers.require_task("classification")
 
 
 def test_what_copies_are_made_of_has_no_meaning_in_a_search(load: Any) -> None:
