@@ -22,7 +22,7 @@ from pipeline.training.fit import TrainingData, fit
 ROOT = Path(__file__).parents[1]
 NETWORKS = {
     "convnet": {"model": {"name": "convnet", "convnet": {"width": 32, "stages": 3, "first_depth": 2, "depth": 2}}},
-    "resnet": {"model": {"name": "resnet", "resnet": {"width": 64, "stages": 4, "depth": 2}}},
+    "resnet": {"model": {"name": "preresnet", "preresnet": {"width": 64, "stages": 4, "depth": 2}}},
 }
 
 

@@ -122,7 +122,9 @@ def sgd(parameters: Parameters, settings: catalogue.Sgd, lr: float, momentum: fl
     return optim.SGD(groups, lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
-def alexnet(parameters: Parameters, settings: catalogue.Alexnet, lr: float, momentum: float | None) -> optim.Optimizer:
+def alexnet(
+    parameters: Parameters, settings: catalogue.AlexnetRule, lr: float, momentum: float | None
+) -> optim.Optimizer:
     """v <- 0.9 v - 0.0005 eps w - eps g; w <- w + v (Krizhevsky 2012, section 5), eps the learning rate.
 
     The paper states it "for weight w": biases are not decayed here, as with every other optimizer.

@@ -143,7 +143,10 @@ def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:
 
 def own_values(params: Params) -> dict[str, Any] | None:
     """What params.yaml itself has at the searched keys that have a meaning; None where a value is outside the space."""
-    flat = params.flat() | {"optimizer.momentum": params.optimizer.effective_momentum}
+    flat = params.flat() | {
+        "optimizer.momentum": params.optimizer.effective_momentum,
+        "regularization.dropout": params.dropout,
+    }
     dimensions = dimensions_with_meaning(params)
     if not all(_contains(dimension, flat[dimension.name]) for dimension in dimensions):
         return None

@@ -53,7 +53,7 @@ CONFIGURATIONS: dict[str, dict[str, str]] = {
     "plateau": PLATEAU,
     "accumulation": {"  accumulate_batches: 1 ": "  accumulate_batches: 3 "},
     "moving average": {"  ema_decay: null ": "  ema_decay: 0.95 "},
-    "bf16": {"  precision: 32-true ": "  precision: bf16-mixed ", "  name: convnet ": "  name: resnet "},
+    "bf16": {"  precision: 32-true ": "  precision: bf16-mixed ", "  name: convnet ": "  name: preresnet "},
 }
 
 

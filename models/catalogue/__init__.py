@@ -21,13 +21,13 @@ from models.catalogue.losses import (
     SquaredHinge,
     Svm,
 )
-from models.catalogue.networks import NETWORKS, Convnet, Linear, Mlp, Network, Resnet
+from models.catalogue.networks import NETWORKS, Alexnet, Convnet, Linear, Mlp, Network, Preresnet, Resnet, Vgg
 from models.catalogue.optimizers import (
     OPTIMIZERS,
     Adagrad,
     Adam,
     Adamw,
-    Alexnet,
+    AlexnetRule,
     Muon,
     Optimizer,
     RandomSearch,
@@ -51,6 +51,7 @@ __all__ = [
     "Adam",
     "Adamw",
     "Alexnet",
+    "AlexnetRule",
     "BinaryHinge",
     "Constant",
     "Convnet",
@@ -67,6 +68,7 @@ __all__ = [
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "Preresnet",
     "RandomSearch",
     "Regression",
     "Regularization",
@@ -80,5 +82,6 @@ __all__ = [
     "Step",
     "Svm",
     "Task",
+    "Vgg",
     "setting",
 ]

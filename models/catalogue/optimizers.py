@@ -28,7 +28,7 @@ class Sgd(Optimizer):
     weight_decay: float = setting("this times w is added to the gradient of a weight", ge=0, search=(1e-6, 1e-2, "log"))
 
 
-class Alexnet(Optimizer):
+class AlexnetRule(Optimizer):
     """v <- momentum v - weight_decay lr w - lr g; w <- w + v (Krizhevsky 2012, section 5)."""
 
     own_momentum: ClassVar[float | None] = 0.9
@@ -80,7 +80,7 @@ class Muon(Optimizer):
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "random_search": RandomSearch,
     "sgd": Sgd,
-    "alexnet": Alexnet,
+    "alexnet": AlexnetRule,
     "adagrad": Adagrad,
     "rmsprop": Rmsprop,
     "adam": Adam,

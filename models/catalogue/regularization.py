@@ -4,7 +4,7 @@ from models.catalogue.settings import Settings, setting
 
 
 class Regularization(Settings):
-    """Added to the mean data loss: l1 sum |W| + l2 sum W^2 + elastic_net sum (beta W^2 + |W|) over matrices and filters;
+    """Added to the mean data loss: l1 sum |W| + l2 sum W^2 + elastic_net sum (beta W^2 + |W|) over weights;
     beside it the ball that each unit's weights are kept in, and dropout."""
 
     l1: float = setting("strength of sum |W|", ge=0, search=(1e-7, 1e-3, "log"))
@@ -17,4 +17,6 @@ class Regularization(Settings):
         gt=0,
         search=(0.5, 8.0, "log"),
     )
-    dropout: float = setting("share of hidden activations set to zero in training", ge=0, lt=1, search=(0.0, 0.7))
+    dropout: float | None = setting(
+        "share of hidden activations set to zero in training; null: the network's own", ge=0, lt=1, search=(0.0, 0.7)
+    )

@@ -3,11 +3,12 @@
 from torch import Tensor, nn
 
 from models.catalogue import Mlp
+from models.networks.layers import ACTIVATIONS, initialise
 from models.networks.shape import Shape
 
 
 class Network(nn.Module):
-    """`depth` hidden layers of `width` ReLU units, dropout after each, and a linear layer of scores."""
+    """`depth` hidden layers of `width` units, activation and dropout after each, and a linear layer of scores."""
 
     def __init__(self, settings: Mlp, shape: Shape, dropout: float) -> None:
         super().__init__()
@@ -15,9 +16,9 @@ class Network(nn.Module):
         inputs = shape.channels * shape.image_size**2
         for _ in range(settings.depth):
             hidden = nn.Linear(inputs, settings.width)
-            nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")  # He 2015
+            initialise(hidden.weight, settings.activation, "fan_in")
             nn.init.zeros_(hidden.bias)
-            layers += [hidden, nn.ReLU(), nn.Dropout(dropout)]
+            layers += [hidden, ACTIVATIONS[settings.activation](), nn.Dropout(dropout)]
             inputs = settings.width
         self.hidden = nn.Sequential(*layers)
         self.fc = nn.Linear(inputs, shape.outputs)

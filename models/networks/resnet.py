@@ -1,56 +1,124 @@
-"""A small residual network for small images."""
+"""Residual networks: each block adds to what it was given."""
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from models.catalogue import Resnet
+from models.networks.layers import initialise, scaled
 from models.networks.shape import Shape, require_size
 
 
-class Block(nn.Module):
-    """Pre-activation basic block: x + conv(relu(bn(conv(relu(bn(x)))))) (He 2016, Identity Mappings, figure 4e).
+class _Variant(NamedTuple):
+    blocks: tuple[int, ...]  # in each stage; each stage but the first halves the maps and doubles the width
+    width: int  # of the first stage
+    bottleneck: bool = False
+    projects: bool = True  # shortcuts across two widths: a 1x1 convolution (option B), or none (A: zeros for channels)
 
-    Where the size or the width changes, the shortcut is a strided 1x1 convolution of the activated input.
+
+# He 2016, Deep Residual Learning for Image Recognition: table 1, and section 4.2 for images of 32 pixels
+_VARIANTS = {
+    18: _Variant((2, 2, 2, 2), 64),
+    34: _Variant((3, 4, 6, 3), 64),
+    50: _Variant((3, 4, 6, 3), 64, bottleneck=True),
+    20: _Variant((3, 3, 3), 16, projects=False),
+    32: _Variant((5, 5, 5), 16, projects=False),
+    56: _Variant((9, 9, 9), 16, projects=False),
+}
+_EXPANSION = 4  # of a bottleneck's last convolution
+
+
+class Block(nn.Module):
+    """relu(shortcut + branch) of maps (N, inputs, h, w); in training the branch may be left out (stochastic depth).
+
+    Stochastic depth (Huang 2016): one draw a batch; the branch survives with chance `survival`, and counts that much
+    in evaluation. It is computed in any case, times 0 or 1, so that every parameter has a gradient on every device.
     """
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, variant: _Variant, survival: float) -> None:
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        changes = stride != 1 or inputs != width
-        self.shortcut = nn.Conv2d(inputs, width, 1, stride=stride, bias=False) if changes else None
+        if variant.bottleneck:  # as in the paper, the first convolution has the stride
+            outputs = width * _EXPANSION
+            self.branch = nn.Sequential(
+                *_normalized(inputs, width, 1, stride),
+                nn.ReLU(inplace=True),
+                *_normalized(width, width, 3),
+                nn.ReLU(inplace=True),
+                *_normalized(width, outputs, 1),
+            )
+        else:
+            outputs = width
+            self.branch = nn.Sequential(
+                *_normalized(inputs, width, 3, stride), nn.ReLU(inplace=True), *_normalized(width, width, 3)
+            )
+        self.outputs = outputs
+        changes = stride != 1 or inputs != outputs
+        self.shortcut = (
+            nn.Sequential(*_normalized(inputs, outputs, 1, stride)) if changes and variant.projects else None
+        )
+        self._stride, self._added = stride, outputs - inputs
+        self.survival = survival
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (N, inputs, h, w) to (N, width, h / stride, w / stride)."""
-        activated = self.norm1(x).relu_()
-        shortcut = x if self.shortcut is None else self.shortcut(activated)
-        return shortcut + self.conv2(self.norm2(self.conv1(activated)).relu_())  # type: ignore[no-any-return]
+        """Maps (N, inputs, h, w) to (N, outputs, h / stride, w / stride)."""
+        branch = self.branch(x)
+        if self.survival < 1:
+            survives = torch.empty((), dtype=branch.dtype, device=branch.device)
+            branch = branch * (survives.bernoulli_(self.survival) if self.training else self.survival)
+        return (self._shortcut(x) + branch).relu_()
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        if self.shortcut is not None:
+            return self.shortcut(x)  # type: ignore[no-any-return]
+        if self._stride != 1:
+            x = x[:, :, :: self._stride, :: self._stride]
+        return nn.functional.pad(x, (0, 0, 0, 0, 0, self._added)) if self._added else x
 
 
 class Network(nn.Module):
-    """A 3x3 convolution, `stages` of `depth` blocks (halving the image and doubling the width), mean, scores."""
+    """A first convolution, stages of blocks, the mean over the image, scores; dropout, which the paper lacks, before.
+
+    form imagenet: 7x7 with stride 2 and overlapping pooling first. small: 3x3, and no pooling.
+    """
 
     def __init__(self, settings: Resnet, shape: Shape, dropout: float) -> None:
         super().__init__()
-        require_size(shape, settings.stages - 1, f"resnet with {settings.stages} stages")
-        self.stem = nn.Conv2d(shape.channels, settings.width, 3, padding=1, bias=False)
-        blocks: list[nn.Module] = []
-        inputs = settings.width
-        for stage in range(settings.stages):
-            width = settings.width * 2**stage
-            for position in range(settings.depth):
-                blocks.append(Block(inputs, width, stride=2 if stage > 0 and position == 0 else 1))
-                inputs = width
+        variant = _VARIANTS[settings.depth]
+        halvings = len(variant.blocks) - 1 + (2 if settings.form == "imagenet" else 0)
+        remedy = "use larger images, or form: small" if settings.form == "imagenet" else "use larger images"
+        require_size(shape, halvings, f"resnet {settings.depth} in the form {settings.form}", remedy)
+        inputs = scaled(variant.width, settings.width_factor)
+        if settings.form == "imagenet":
+            self.stem = nn.Sequential(
+                *_normalized(shape.channels, inputs, 7, stride=2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, padding=1)
+            )
+        else:
+            self.stem = nn.Sequential(*_normalized(shape.channels, inputs, 3), nn.ReLU(inplace=True))
+        blocks: list[Block] = []
+        total = sum(variant.blocks)
+        for stage, count in enumerate(variant.blocks):
+            width = scaled(variant.width * 2**stage, settings.width_factor)
+            for position in range(count):
+                # Huang 2016, equation 4: the chance falls linearly, from 1 at the input
+                survival = 1 - (len(blocks) + 1) / total * settings.stochastic_depth
+                stride = 2 if stage > 0 and position == 0 else 1
+                blocks.append(Block(inputs, width, stride, variant, survival))
+                inputs = blocks[-1].outputs
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(inputs)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(inputs, shape.outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # He 2015
+                initialise(module.weight, "relu", "fan_out")  # He 2015, to which the paper refers
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) to scores (N, classes)."""
-        maps = self.norm(self.blocks(self.stem(images))).relu_()  # N, width, h, w
+        maps = self.blocks(self.stem(images))  # N, width, h, w
         return self.fc(self.dropout(maps.mean((2, 3))))  # type: ignore[no-any-return]
+
+
+def _normalized(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
+    """A convolution without bias, which batch normalization has."""
+    convolution = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs)]

@@ -15,11 +15,14 @@ class ImageTooSmallError(ValueError):
     """The images are smaller than the network's strides allow; the message names the smallest size that works."""
 
 
-def require_size(shape: Shape, halvings: int, what: str) -> None:
+def require_size(shape: Shape, halvings: int, what: str, remedy: str = "use fewer stages or larger images") -> None:
     """Raise ImageTooSmallError unless the image can be halved `halvings` times."""
-    smallest = 2**halvings
+    require_pixels(shape, 2**halvings, f"{what} halves the image {halvings} times and", remedy)
+
+
+def require_pixels(shape: Shape, smallest: int, what: str, remedy: str) -> None:
+    """Raise ImageTooSmallError unless the image has `smallest` pixels a side."""
     if shape.image_size < smallest:
         raise ImageTooSmallError(
-            f"{what} halves the image {halvings} times and needs at least {smallest}x{smallest} pixels,"
-            f" not {shape.image_size}x{shape.image_size}; use fewer stages or larger images"
+            f"{what} needs at least {smallest}x{smallest} pixels, not {shape.image_size}x{shape.image_size}; {remedy}"
         )

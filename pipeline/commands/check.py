@@ -207,7 +207,7 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
     torch.manual_seed(chosen.seed)
     try:
         network = build_network(
-            chosen.model.name, chosen.model.settings, Shape(channels, size, outputs), chosen.regularization.dropout
+            chosen.model.name, chosen.model.settings, Shape(channels, size, outputs), chosen.dropout
         )
     except ImageTooSmallError as error:
         raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None

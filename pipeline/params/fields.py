@@ -70,7 +70,8 @@ def families(section: type[BaseModel]) -> dict[str, type[Settings]]:
     """The families of a section in which one key switches; empty for other sections."""
     if not issubclass(section, Switch):
         return {}
-    found = {name: section_class(field) for name, field in section.model_fields.items()}
+    named = choices(section.model_fields[section.switch])  # beside them may lie sections that all families share
+    found = {name: section_class(section.model_fields[name]) for name in named}
     return {name: cast(type[Settings], model) for name, model in found.items() if model is not None}
 
 

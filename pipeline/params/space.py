@@ -40,6 +40,8 @@ class Dimension(BaseModel, frozen=True):
             return f"{self.path[0]}.{section.switch} is {section.chosen}"
         if self.path == ("optimizer", "lr") and not params.optimizer.settings.follows_the_slope:
             return f"{params.optimizer.name} has no learning rate"
+        if self.path[:2] == ("model", "init_from") and params.model.init_from.path is None:
+            return "model.init_from.path is null"
         if self.path == ("optimizer", "momentum") and not has_momentum(params.optimizer.name):
             return f"{params.optimizer.name} has no momentum"
         return None

@@ -60,6 +60,31 @@ class _Loss(Choice):
         return catalogue.FIGURES[self.task]
 
 
+class InitFrom(Settings):
+    path: str | None = setting(
+        "folder of a model, file of weights or id of a run of train; null: none", unsearchable=_BEFORE_SEARCH
+    )
+    up_to: str | None = setting("the last layer that is taken over; null: all are", min_length=1)
+    frozen: bool = setting("leave what is taken over as it is")
+
+
+class _Model(Choice):
+    init_from: InitFrom
+
+    @classmethod
+    def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from super().disagreements(values)
+        name, start = values.get("name"), values.get("init_from")
+        if name is not None and values.get(name) is not None:
+            settings = catalogue.NETWORKS[name].model_validate(values[name])
+            yield from ((f"{name}.{key}", text) for key, text in settings.disagreements())
+        if start is not None:
+            start = InitFrom.model_validate(start)
+            for key, is_set in (("up_to", start.up_to is not None), ("frozen", start.frozen)):
+                if is_set and start.path is None:
+                    yield f"init_from.{key}", "has no meaning where init_from.path is null; name saved weights there"
+
+
 class _Schedule(Choice):
     warmup_epochs: int = setting("epochs of linear rise before and on top of the schedule", ge=0)
 
@@ -142,13 +167,13 @@ def _choice(
 
 if TYPE_CHECKING:
     Data = _Data
-    ModelSection = Choice
+    ModelSection = _Model
     LossSection = _Loss
     OptimizerSection = _Optimizer
     ScheduleSection = _Schedule
 else:
     Data = _choice("Data", sources.SOURCES, _Data, _BEFORE_SEARCH)
-    ModelSection = _choice("ModelSection", catalogue.NETWORKS, Choice)
+    ModelSection = _choice("ModelSection", catalogue.NETWORKS, _Model)
     LossSection = _choice("LossSection", catalogue.LOSSES, _Loss)
     OptimizerSection = _choice("OptimizerSection", catalogue.OPTIMIZERS, _Optimizer)
     ScheduleSection = _choice("ScheduleSection", catalogue.SCHEDULES, _Schedule)
@@ -266,6 +291,12 @@ class Params(Section):
     def overlaid(self, changes: Mapping[str, Any]) -> "Params":
         """This tree with some values replaced; `changes` mirrors the tree. Validated again."""
         return reading.validated(Params, _merged(self.model_dump(), changes), "overlaid values")
+
+    @property
+    def dropout(self) -> float:
+        """The share in force: regularization.dropout, or the network's own."""
+        own = catalogue.NETWORKS[self.model.name].own_dropout
+        return own if self.regularization.dropout is None else self.regularization.dropout
 
     def flat(self) -> dict[str, Any]:
         """What is in force, as {"optimizer.lr": 0.1, ...}: families that are not chosen are left out."""

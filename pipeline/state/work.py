@@ -72,6 +72,7 @@ def _defaults(params: Params) -> dict[str, str]:
     """What null stands for: it is in the catalogue, which is no dependency."""
     return {
         "optimizer.momentum": str(params.optimizer.effective_momentum),
+        "regularization.dropout": str(params.dropout),
         "data.image_size": str(params.data.resolved_image_size),
         "data.channels": str(params.data.resolved_channels),
     }

@@ -107,7 +107,7 @@ def describe(params: Params, data: TrainingData) -> Description:
     return Description(
         network=params.model.name,
         network_settings=params.model.settings.model_dump(),
-        dropout=params.regularization.dropout,
+        dropout=params.dropout,
         loss=params.loss.name,
         loss_settings=params.loss.settings.model_dump(),
         classes=list(data.classes),
@@ -209,7 +209,7 @@ def initialised_network(params: Params, shape: Shape) -> nn.Module:
     """The network before its first step: a function of the seed. Raises Mistake where it does not fit the images."""
     torch.manual_seed(seeding.number(params.seed, "initialisation"))
     try:
-        network = build_network(params.model.name, params.model.settings, shape, params.regularization.dropout)
+        network = build_network(params.model.name, params.model.settings, shape, params.dropout)
     except ImageTooSmallError as error:
         raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size, augment.crop_size)") from None
     size, devices = params.train.batch_size, params.train.devices

@@ -89,7 +89,7 @@ def test_alexnet():
         v = 0.9 * v - 0.0005 * eps * w - eps * g
         w = w + v
     np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-12)
-    assert catalogue.Alexnet.own_momentum == 0.9
+    assert catalogue.AlexnetRule.own_momentum == 0.9
 
 
 def test_adagrad():
@@ -185,7 +185,7 @@ def test_orthogonalized_keeps_the_singular_vectors(shape):
 
 DECAYING = {
     "sgd": catalogue.Sgd(nesterov=False, rate_inside=False, weight_decay=0.5),
-    "alexnet": catalogue.Alexnet(weight_decay=0.5),
+    "alexnet": catalogue.AlexnetRule(weight_decay=0.5),
     "adamw": catalogue.Adamw(beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.5),
     "muon": catalogue.Muon(weight_decay=0.5, vector_lr_factor=3.0),
 }

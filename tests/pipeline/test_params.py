@@ -157,7 +157,7 @@ def test_numbers_as_people_write_them(load: Any, text: str, value: float) -> Non
 
 def test_a_family_that_rests_may_be_left_out(load: Any) -> None:
     content = tree()
-    del content["model"]["resnet"]
+    del content["model"]["resnet"], content["model"]["vgg"]
     assert load(dump(content)).model.settings.width == 32
 
 

@@ -82,8 +82,8 @@ CONFIGURATIONS = {
     },
     "mixing": {"augment": {"mixup": 0.4, "cutmix": 1.0}},
     "accumulation": {"train": {"accumulate_batches": 4}},
-    "moving average": {"train": {"ema_decay": 0.9}, "model": {"name": "resnet"}},
-    "bf16": {"train": {"precision": "bf16-mixed"}, "model": {"name": "resnet"}},
+    "moving average": {"train": {"ema_decay": 0.9}, "model": {"name": "preresnet"}},
+    "bf16": {"train": {"precision": "bf16-mixed"}, "model": {"name": "preresnet"}},
     "muon, few logs": {"optimizer": {"name": "muon", "momentum": None, "lr": 0.01}, "tracking": {"log_every_steps": 4}},
 }
 

@@ -42,7 +42,7 @@ CONFIGURATIONS = [
     {},
     {"regularization": {"dropout": 0.5, "l1": 1e-4}, "augment": {"rotation_degrees": 10.0, "cutout_size": 2}},
     {"model": {"name": "mlp"}, "optimizer": {"name": "adamw", "momentum": None, "lr": 0.01}},
-    {"model": {"name": "resnet"}, "schedule": {"name": "cosine", "warmup_epochs": 1}},
+    {"model": {"name": "preresnet"}, "schedule": {"name": "cosine", "warmup_epochs": 1}},
     {"model": {"name": "linear"}, "loss": {"name": "svm"}, "schedule": {"name": "step"}},
     {"optimizer": {"name": "adam", "momentum": None, "lr": 0.01}, "schedule": {"name": "constant"}},
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
