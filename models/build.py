@@ -90,7 +90,7 @@ class Predictor(nn.Module):
         self.targets = tuple(description.targets)
         self.image_shape = (description.image_size, description.image_size, description.channels)  # H, W, C
         self.seen = description.shape.image_size  # side of the centre that the network sees
-        self._loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
+        self.loss = LOSSES[description.loss](catalogue.LOSSES[description.loss](**description.loss_settings))
         self.register_buffer("mean", torch.tensor(description.mean) * 255)
         self.register_buffer("std", torch.tensor(description.std) * 255)
 
@@ -110,7 +110,7 @@ class Predictor(nn.Module):
 
     def loss_per_image(self, images: Tensor, targets: Targets) -> Tensor:
         """The data loss that the model was trained with, without the penalty: (N,)."""
-        return self._loss(self.scores(images), targets)
+        return self.loss(self.scores(images), targets)
 
 
 def save_model(folder: Path, network: nn.Module, description: Description) -> None:

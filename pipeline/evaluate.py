@@ -5,26 +5,21 @@ and MLflow, every prediction, pictures and the report. Validation is measured ag
 figures beside each other are of the same kind.
 """
 
-import csv
-import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pipeline import figures, metrics, paths, pictures, report, stage
-from pipeline.data.store import Split, open_split, read_classes
+from pipeline import figures, paths, stage
+from pipeline.data.store import Split, open_split, read_classes, read_targets
 from pipeline.data.views import PLAIN, Averaged
 from pipeline.errors import Mistake
+from pipeline.evaluation import KINDS, Judged, Subject
 from pipeline.inference import predict
 from pipeline.machine import torch_device
-from pipeline.metrics import Evaluation
 from pipeline.params import Params
-from pipeline.pictures import Mistaken
-from pipeline.report import AveragedOver, ClassCount, Content, LeftOut, Picture
+from pipeline.report import Common, LeftOut, Picture
 from pipeline.tracking import open_run
 from pipeline.training.parameters import read_training_parameters
 
@@ -38,19 +33,20 @@ _CURVES = paths.MODEL / "learning_curves.csv"
 
 
 def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
-    """The model and the splits train, validation and test, agreeing on classes and shape. Raises Mistake."""
+    """The model and the splits train, validation and test, agreeing on what is learned and on shape. Raises Mistake."""
     from models.build import ModelFileError, load_model
 
     try:
         model = load_model(paths.MODEL)
     except ModelFileError as error:
         raise Mistake(f"{error}; `dvc repro --force train` makes it again") from error
-    classes = read_classes(prepared)
-    if model.classes != classes:
-        raise Mistake(
-            f"{paths.MODEL}: trained for the classes {_some(model.classes)}, but {prepared} holds {_some(classes)};"
-            " run `dvc repro` to train on this data"
-        )
+    kinds = {"classes": (model.classes, read_classes(prepared)), "targets": (model.targets, read_targets(prepared))}
+    for kind, (learned, found) in kinds.items():
+        if learned != found:
+            raise Mistake(
+                f"{paths.MODEL}: trained for the {kind} {_some(learned)}, but {prepared} holds {_some(found)};"
+                " run `dvc repro` to train on this data"
+            )
     train, validation, test = (
         open_split(folder) for folder in (prepared / "train", prepared / "validation", paths.TEST)
     )
@@ -60,13 +56,15 @@ def _load(prepared: Path) -> tuple["Predictor", Split, Split, Split]:
                 f"{split.folder}: images of {' x '.join(map(str, split.images.shape[1:]))}, but {paths.MODEL} takes"
                 f" {' x '.join(map(str, model.image_shape))}; run `dvc repro` to train on this data"
             )
+        if model.task == "localisation" and split.boxes is None:
+            raise Mistake(f"{split.folder}: no boxes; run `dvc repro` to train on this data")
         if len(split) == 0:
             raise Mistake(f"{split.folder}: no images; there is nothing to evaluate on")
     return model, train, validation, test
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "")
+    return ", ".join(names[:5]) + (f", ... ({len(names)} in all)" if len(names) > 5 else "") or "(none)"
 
 
 def _paths(split: Split) -> list[str]:
@@ -108,96 +106,6 @@ def _contact_sheet(prepared: Path) -> bytes:
         raise Mistake(f"{file}: not found; `dvc repro --force prepare` makes it again") from error
 
 
-# --- judging ----------------------------------------------------------------------------------------------------------
-
-
-def _judge(model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN) -> Evaluation:
-    probabilities = predict(model, split, device, description, views)
-    try:
-        return metrics.evaluate(probabilities, split.labels, model.classes)
-    except ValueError as error:
-        raise Mistake(
-            f"{split.folder}: {error}; the model or the data is damaged: `dvc repro --force` makes both again"
-        ) from error
-
-
-def worst_mistakes(evaluation: Evaluation, split: Split, names: Sequence[str], count: int) -> list[Mistaken]:
-    """The `count` wrong images with the highest loss, with what was said of them; names: a path for each image."""
-    return [
-        Mistaken(
-            image=np.array(split.images[index]),
-            path=names[index],
-            actual=int(evaluation.labels[index]),
-            predicted=int(evaluation.predicted[index]),
-            probability_actual=float(evaluation.probabilities[index, evaluation.labels[index]]),
-            probability_predicted=float(evaluation.probabilities[index, evaluation.predicted[index]]),
-        )
-        for index in evaluation.worst(count)
-    ]
-
-
-def _counts(train: Split, validation: Split, test: Split, classes: Sequence[str]) -> list[ClassCount]:
-    columns = (np.bincount(split.labels, minlength=len(classes)).tolist() for split in (train, validation, test))
-    return [ClassCount(name, *numbers) for name, *numbers in zip(classes, *columns, strict=True)]
-
-
-# --- writing ----------------------------------------------------------------------------------------------------------
-
-
-def _write(folder: Path, content: Content, test_paths: Sequence[str], splits: Mapping[str, Evaluation]) -> None:
-    test = content.test
-    names = np.array(test.classes, dtype=object)
-    summary = {name: evaluation.summary() for name, evaluation in splits.items()}
-    (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    _write_csv(
-        folder / "per_class.csv",
-        ("class", "support", "precision", "recall", "f1"),
-        zip(
-            test.classes, test.support.tolist(), test.precision.tolist(), test.recall.tolist(), test.f1.tolist(),
-            strict=True,
-        ),
-    )  # fmt: skip
-    _write_csv(  # one row an image: `dvc plots` counts them itself
-        folder / "confusion.csv",
-        ("actual", "predicted"),
-        zip(names[test.labels], names[test.predicted], strict=True),
-    )
-    write_predictions(folder / "predictions.parquet", test, test_paths)
-    (folder / "confusion.png").write_bytes(content.confusion.light)
-    (folder / "mistakes.png").write_bytes(pictures.mistakes(content.mistakes, figures.labels(test.classes)))
-    (folder / "report.html").write_text(report.render(content), encoding="utf-8")
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def write_predictions(path: Path, evaluation: Evaluation, image_paths: Sequence[str]) -> None:
-    """One row an image: index, path, label and predicted as names, probabilities as a list in the order of the classes.
-
-    That order is the value of the file's metadata key `classes`, a JSON list.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = np.array(evaluation.classes, dtype=object)
-    count, width = evaluation.probabilities.shape
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(width))
-    columns = {
-        "index": pa.array(np.arange(count, dtype=np.int64)),
-        "path": pa.array(image_paths, pa.string()),
-        "label": pa.array(names[evaluation.labels], pa.string()),
-        "predicted": pa.array(names[evaluation.predicted], pa.string()),
-        "probabilities": pa.ListArray.from_arrays(offsets, pa.array(evaluation.probabilities.reshape(-1))),
-    }
-    table = pa.table(columns).replace_schema_metadata({"classes": json.dumps(evaluation.classes, ensure_ascii=False)})
-    pq.write_table(table, path)
-
-
 # --- the stage --------------------------------------------------------------------------------------------------------
 
 
@@ -227,42 +135,46 @@ def run(params: Params) -> None:
         if views.count > 1:
             splits["validation_tta"] = _judge(model, validation, device, "validation, averaged", views)
             splits["test_tta"] = _judge(model, test, device, "test, averaged", views)
-        evaluation = splits.get("test_tta", splits["test"])  # what was asked for: all but the plain figures shows it
-        content = Content(
+        common = Common(
             model=str(trained.in_force["model.name"]),
             source=params.data.source if params.data.path is None else Path(params.data.path).name,
-            test=evaluation,
-            validation=splits.get("validation_tta", splits["validation"]),
-            averaged=AveragedOver(views.name, views.count, splits["test"], splits["validation"])
-            if views.count > 1
-            else None,
             learning_curves=Picture(figures.learning_curves(history), figures.learning_curves(history, dark=True)),
-            confusion=Picture(
-                figures.confusion_matrix(evaluation.confusion, model.classes),
-                figures.confusion_matrix(evaluation.confusion, model.classes, dark=True),
-            ),
-            mistakes=worst_mistakes(evaluation, test, test_paths, params.evaluate.mistakes),
             searched=trained.searched,
             parameters=list(trained.in_force.items()),
-            counts=_counts(train, validation, test, model.classes),
             left_out=left_out,
             contact_sheet=Picture(contact_sheet),
         )
+        subject = Subject(model, train, validation, test, test_paths, params.evaluate.mistakes, views)
         with paths.replacing(paths.EVALUATION) as (folder,):
-            _write(folder, content, test_paths, splits)
+            _write_metrics(folder / "metrics.json", splits)
+            KINDS[model.task].write(folder, common, subject, splits)
         last_step = int(history["step"][-1])
         for name, judged in splits.items():
             prefix = name.replace("validation", "val")
             values = {f"{prefix}/{key}": value for key, value in judged.summary().items() if key != "images"}
             tracked.log_metrics(values, last_step)
         tracked.log_artifact(paths.EVALUATION)
-    plain = splits["test"]
-    averaged = f" averaged over {views.count} views: test {100 * evaluation.accuracy:.2f} %;" if views.count > 1 else ""
+    averaged = f" averaged over {views.count} views: test {splits['test_tta'].briefly};" if views.count > 1 else ""
     print(
-        f"evaluate: test accuracy {100 * plain.accuracy:.2f} % ({plain.correct} of {plain.images}),"
-        f" loss {plain.loss:.4g}; validation {100 * splits['validation'].accuracy:.2f} %;{averaged}"
+        f"evaluate: test {splits['test'].told}; validation {splits['validation'].briefly};{averaged}"
         f" report in {paths.EVALUATION / 'report.html'}"
     )
+
+
+def _judge(model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN) -> Judged:
+    answers = predict(model, split, device, description, views)
+    try:
+        judged: Judged = KINDS[model.task].judge(answers, split, model)
+    except ValueError as error:
+        raise Mistake(
+            f"{split.folder}: {error}; the model or the data is damaged: `dvc repro --force` makes both again"
+        ) from error
+    return judged
+
+
+def _write_metrics(file: Path, splits: Mapping[str, Judged]) -> None:
+    content = {name: {**judged.summary(), **judged.details()} for name, judged in splits.items()}
+    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

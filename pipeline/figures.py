@@ -1,11 +1,12 @@
 """The pictures of a model, as PNG bytes: equal input gives equal bytes. `dark` draws for a dark page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.catalogue import FIGURES
 from pipeline.canvas import DARK, LIGHT, new_figure, own_style, png_of, quiet_frame
 
 _LONGEST_NAME = 22  # characters of a class name on an axis
@@ -88,11 +89,17 @@ def labels(classes: Sequence[str]) -> list[str]:
 
 # --- learning curves --------------------------------------------------------------------------------------------------
 
-_PANELS = (
-    ("loss", "train_loss", "val_loss"),
-    ("accuracy", "train_accuracy", "val_accuracy"),
-    ("learning rate", "lr", None),
-)
+
+def _panels(columns: Iterable[str]) -> list[tuple[str, str, str | None]]:
+    """Title and columns of each panel. Raises ValueError where columns are missing."""
+    names = set(columns)
+    figures = [(f.title, f"train_{f.name}", f"val_{f.name}") for f in FIGURES.values()]
+    chosen = next((panel for panel in figures if names.issuperset(panel[1:])), figures[0])
+    panels = [("loss", "train_loss", "val_loss"), chosen, ("learning rate", "lr", None)]
+    needed = {"epoch", "step", *(name for _, *of in panels for name in of if name)}
+    if not needed <= names:
+        raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
+    return panels
 
 
 def read_learning_curves(path: Path) -> dict[str, list[float]]:
@@ -104,23 +111,21 @@ def read_learning_curves(path: Path) -> dict[str, list[float]]:
 
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    needed = {"epoch", "step", *(name for _, *names in _PANELS for name in names if name)}
-    if not rows or not needed <= set(rows[0]):
-        raise ValueError(f"needs the columns {', '.join(sorted(needed))} and at least one row")
+    _panels(rows[0] if rows else ())
     return {name: [float(row[name] or "nan") for row in rows] for name in rows[0]}
 
 
 @own_style()
 def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = False) -> bytes:
-    """Loss, accuracy and learning rate by epoch, one panel above the other.
+    """Loss, the task's figure and learning rate by epoch, one panel above the other.
 
-    history: equally long columns epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr; NaN leaves a gap.
+    history: the equally long columns of learning_curves.csv; NaN leaves a gap.
     """
     theme = DARK if dark else LIGHT
     figure = new_figure(5.0, 5.6, theme)
     panels = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": [3, 3, 1.3]})
     epochs = np.asarray(history["epoch"], dtype=float)
-    for axes, (title, train, validation) in zip(panels, _PANELS, strict=True):
+    for axes, (title, train, validation) in zip(panels, _panels(history), strict=True):
         for name, column, colour in zip(("training", "validation"), (train, validation), theme.lines, strict=True):
             if column is not None:
                 values = np.asarray(history[column], dtype=float)
@@ -136,4 +141,58 @@ def learning_curves(history: Mapping[str, Sequence[float]], *, dark: bool = Fals
     panels[-1].set_xlabel("epoch", color=theme.ink)
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     figure.align_ylabels()
+    return png_of(figure)
+
+
+# --- numbers predicted ------------------------------------------------------------------------------------------------
+
+_MOST_PANELS = 12  # targets that are drawn; a table has them all
+_MOST_POINTS = 3000
+
+
+@own_style()
+def predicted_against_true(
+    targets: NDArray[np.float64], predicted: NDArray[np.float64], names: Sequence[str], *, dark: bool = False
+) -> bytes:
+    """A panel for each of the first targets, (N, T) both: true across, predicted upright, the line where both agree."""
+    theme = DARK if dark else LIGHT
+    shown = min(len(names), _MOST_PANELS)
+    columns = min(shown, 3)
+    lines = -(-shown // columns)
+    figure = new_figure(max(4.0, 2.7 * columns), max(3.6, 2.7 * lines), theme)
+    rows = np.unique(np.linspace(0, len(targets) - 1, min(len(targets), _MOST_POINTS)).astype(np.int64))
+    grid = figure.subplots(lines, columns, squeeze=False)
+    for number, axes in enumerate(grid.flat):
+        if number >= shown:
+            axes.set_visible(False)
+            continue
+        across, upright = targets[rows, number], predicted[rows, number]
+        ends = [min(across.min(), upright.min()), max(across.max(), upright.max())]
+        axes.plot(ends, ends, color=theme.wrong, linewidth=1.2, zorder=1)
+        axes.scatter(across, upright, s=5, color=theme.right, alpha=0.45, linewidths=0, zorder=2)
+        axes.set_title(labels(names)[number], color=theme.ink, fontsize=10).set_parse_math(False)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.grid(color=theme.faint, linewidth=0.5)
+        axes.tick_params(labelsize=8)
+        quiet_frame(axes, theme)
+    figure.supxlabel("true", color=theme.ink, fontsize=11)
+    figure.supylabel("predicted", color=theme.ink, fontsize=11)
+    return png_of(figure)
+
+
+@own_style()
+def error_histogram(errors: NDArray[np.float64], *, dark: bool = False) -> bytes:
+    """How many images have which error (N,), with the mean and the median marked."""
+    theme = DARK if dark else LIGHT
+    figure = new_figure(5.0, 3.4, theme)
+    axes = figure.add_subplot()
+    axes.hist(errors, bins=min(40, max(5, len(errors) // 10)), color=theme.right, edgecolor=theme.background)
+    for value, style, name in ((errors.mean(), "-", "mean"), (float(np.median(errors)), "--", "median")):
+        axes.axvline(value, color=theme.wrong, linewidth=1.4, linestyle=style, label=f"{name} {value:.4g}")
+    axes.legend(frameon=False, labelcolor=theme.ink)
+    axes.set_xlabel("mean absolute error of an image", color=theme.ink)
+    axes.set_ylabel("test images", color=theme.ink)
+    axes.grid(color=theme.faint, linewidth=0.6, axis="y")
+    axes.set_axisbelow(True)
+    quiet_frame(axes, theme)
     return png_of(figure)

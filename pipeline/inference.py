@@ -17,24 +17,24 @@ _PIXELS_A_BATCH = 2**21  # of one channel: 2,048 images of 32 x 32, but never fe
 def predict(
     model: "Predictor", split: Split, device: str, description: str, views: Averaged = PLAIN
 ) -> NDArray[np.float32]:
-    """The model's probabilities for a whole split, shape (N, K), read batch by batch through the memory map.
+    """What the model says of a whole split, (N, any), read batch by batch through the memory map.
 
     Batches have a fixed size, because the bits of a result depend on it. description: of the progress bar.
-    views: of each image, whose probabilities are averaged.
+    views: of each image, whose answers are averaged.
     """
     import torch
     from tqdm import tqdm
 
     count, height, width, _ = split.images.shape
     batch = max(16, _PIXELS_A_BATCH // (height * width))
-    result = np.empty((count, len(model.classes)), dtype=np.float32)
+    results = []
     model = model.to(device)
     parts = [slice(start, start + batch) for start in range(0, count, batch)]
     with torch.inference_mode(), reading_ahead(split.images, parts) as ahead:
         for part in tqdm(parts, desc=description, unit="batch", leave=False, disable=None):
             images = np.array(ahead[part])  # N, H, W, C: a copy, writable
-            total = np.zeros((len(images), len(model.classes)))  # float64: the mean of equal numbers is that number
+            total = np.float64(0)  # float64: the mean of equal numbers is that number
             for view in views.of(images, model.seen):
-                total += model(torch.from_numpy(view).to(device)).float().cpu().numpy()
-            result[part] = total / views.count
-    return result
+                total = total + model(torch.from_numpy(view).to(device)).float().cpu().numpy()
+            results.append((total / views.count).astype(np.float32))
+    return np.concatenate(results)

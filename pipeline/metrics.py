@@ -6,6 +6,7 @@ NumPy alone: importing torchmetrics would cost a process three seconds, and a co
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,6 +89,20 @@ class Evaluation:
             "macro_f1": self.macro(self.f1),
             "images": self.images,
         }
+
+    def details(self) -> dict[str, Any]:
+        """What metrics.json has besides: nothing."""
+        return {}
+
+    @property
+    def told(self) -> str:
+        """The headline figures in words."""
+        return f"accuracy {self.briefly} ({self.correct} of {self.images}), loss {self.loss:.4g}"
+
+    @property
+    def briefly(self) -> str:
+        """The first of them."""
+        return f"{100 * self.accuracy:.2f} %"
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """At most `count` wrong images, by falling loss; of equals the one that comes first in the split."""

@@ -1,6 +1,7 @@
 """report.html: one self-contained page, for a phone or a desk, light or dark, online or not.
 
-Everything in it comes through `Content`; the page itself is report.html.jinja beside this file. Class names and paths
+Everything in it comes through `Common` and what extends it; the pages are templates beside this file: what all have is
+in base.html.jinja, a classifier's page is report.html.jinja, another task's has the task's name. Class names and paths
 are other people's text: the template escapes all of it, and the page's own policy forbids scripts and any request.
 """
 
@@ -56,26 +57,44 @@ class AveragedOver:
 
 
 @dataclass(frozen=True)
-class Content:
-    """All that the page shows."""
+class Common:
+    """What every page shows."""
 
     model: str
     source: str
-    test: Evaluation
-    validation: Evaluation
     learning_curves: Picture
-    confusion: Picture
-    mistakes: Sequence[Mistaken]
     searched: Sequence[Searched]
     parameters: Sequence[tuple[str, Any]]  # key and value, those in force
-    counts: Sequence[ClassCount]
     left_out: Sequence[LeftOut]
     contact_sheet: Picture
+
+
+@dataclass(frozen=True)
+class Content(Common):
+    """All that the page of a classifier shows."""
+
+    test: Evaluation
+    validation: Evaluation
+    confusion: Picture
+    mistakes: Sequence[Mistaken]
+    counts: Sequence[ClassCount]
     averaged: AveragedOver | None = None
 
 
-def render(content: Content) -> str:
-    """The page as HTML."""
+def render(content: Content, template: str = "report.html.jinja", **more: Any) -> str:
+    """The page of a classifier, or of what extends its page, as HTML."""
+    return page(
+        template,
+        content=content,
+        rows=_class_rows(content.test),
+        mistaken=[(mistake, pictures.small_png(mistake.image)) for mistake in content.mistakes],
+        wrong=content.test.images - content.test.correct,
+        **more,
+    )
+
+
+def page(template: str, *, content: Common, **more: Any) -> str:
+    """A page as HTML: one of the templates beside this file, and what it shows."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -87,14 +106,8 @@ def render(content: Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=_percent, figure=_figure, value=_value, uri=_data_uri, share=pictures.percent)
-    page = environment.get_template("report.html.jinja").render(
-        content=content,
-        rows=_class_rows(content.test),
-        mistaken=[(mistake, pictures.small_png(mistake.image)) for mistake in content.mistakes],
-        unchanged=all(item.before == item.chosen for item in content.searched),
-        wrong=content.test.images - content.test.correct,
-    )
-    return page + "\n"
+    unchanged = all(item.before == item.chosen for item in content.searched)
+    return environment.get_template(template).render(content=content, unchanged=unchanged, **more) + "\n"
 
 
 @dataclass(frozen=True)
