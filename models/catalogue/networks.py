@@ -1,7 +1,7 @@
 """The networks and their settings; the code of each is models/networks/NAME.py."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from models.catalogue.settings import Settings, setting
 
@@ -20,6 +20,13 @@ class Network(Settings):
         yield from ()
 
 
+class Small(NamedTuple):
+    """A network for tests."""
+
+    settings: Network
+    image_size: int
+
+
 class Linear(Network):
     """f(x, W) = Wx + b on the normalised pixels: each row of W is a template of one class."""
 
@@ -30,6 +37,10 @@ class Mlp(Network):
     width: int = setting("units in each hidden layer", ge=1, le=65_536, search=(32, 1024, "log"))
     depth: int = setting("hidden layers", ge=1, le=64, search=(1, 4))
     activation: Activation = setting("after each hidden layer")
+
+    @classmethod
+    def small(cls) -> Small:
+        return Small(cls(width=12, depth=2, activation="relu"), image_size=8)
 
 
 class Convnet(Network):

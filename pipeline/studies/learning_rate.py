@@ -1,4 +1,4 @@
-"""Which learning rate? Loss curves of seven on one plot: too high diverges, high plateaus, low crawls, good falls far.
+"""Which learning rate? Loss curves of six on one plot: too high diverges, high plateaus, low crawls, good falls far.
 
     retrace study learning_rate
 
@@ -12,7 +12,7 @@ from pipeline.params import Params
 from pipeline.studies.base import PLAIN, SMALL, Outcome, Point, Report, Study, merged
 from pipeline.studies.plots import curves
 
-RATES = (0.001, 0.01, 0.1, 0.4, 0.7, 10.0)
+RATES = (0.001, 0.01, 0.1, 0.7, 1.2, 10.0)
 
 
 def points(params: Params) -> Sequence[Point]:
@@ -47,7 +47,13 @@ def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
         for rate, outcome in by_rate.items()
     }
     return Report(
-        verdict, rows, {"loss_curves": curves("Loss by learning rate", "epoch", "training loss", series, log="y")}
+        verdict,
+        rows,
+        {
+            "loss_curves": curves(
+                "Loss by learning rate", "epoch", "training loss", series, log="y", limits=(3e-4, 30.0)
+            )
+        },
     )
 
 

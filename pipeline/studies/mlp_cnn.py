@@ -31,7 +31,7 @@ def parameters(model: Mapping[str, object], params: Params) -> int:
 
 
 def mlp(width: int) -> dict[str, object]:
-    return {"name": "mlp", "mlp": {"width": width, "depth": 2}}
+    return {"name": "mlp", "mlp": {"width": width, "depth": 2, "activation": "relu"}}
 
 
 def equal_width(params: Params) -> int:

@@ -52,15 +52,24 @@ def lines(axes: "Axes", series: Series, colours: Sequence[str] = COLOURS, **name
 
 @own_style()
 def curves(
-    title: str, x: str, y: str, series: Series, *, log: str = "", limits: tuple[float, float] | None = None
+    title: str,
+    x: str,
+    y: str,
+    series: Series,
+    *,
+    log: str = "",
+    limits: tuple[float, float] | None = None,
+    marker: str | None = "o",
 ) -> bytes:
-    """One panel of lines. log: which axes are logarithmic, of "xy"."""
+    """One panel of lines. log: which axes are logarithmic, of "xy"; limits: of y."""
     figure, grid = canvas(1, 1, 6.4, 4.2)
     axes = grid[0, 0]
-    lines(axes, series, marker="o", markersize=3)
+    lines(axes, series, marker=marker, markersize=3)
     titled(axes, title, x, y)
     if "x" in log:
         axes.set_xscale("log")
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if "y" in log:
         axes.set_yscale("log")
     if limits is not None:

@@ -27,13 +27,14 @@ from pipeline.studies.base import (
 )  # fmt: skip
 from pipeline.studies.plots import bars
 
-NONE = {"l1": 0.0, "l2": 0.0, "dropout": 0.0}
-WAYS = {
+NONE: dict[str, Any] = {"l1": 0.0, "l2": 0.0, "elastic_net": 0.0, "max_norm": None, "dropout": 0.0}
+WAYS: dict[str, dict[str, Any]] = {
     "none": {},
     "L2 0.001": {"l2": 0.001},
     "L1 0.0003": {"l1": 0.0003},
-    "elastic net": {"l2": 0.0005, "l1": 0.0003},
+    "elastic net 0.0003": {"elastic_net": 0.0003, "elastic_net_beta": 1.0},
     "dropout 0.5": {"dropout": 0.5},
+    "max-norm 1": {"max_norm": 1.0},
 }
 SEEDS = 5
 ZERO = 1e-3  # a weight below this is as good as none

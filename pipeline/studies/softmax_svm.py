@@ -6,6 +6,7 @@ Expect: see below.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from pipeline.params import Params
 from pipeline.studies.base import (
@@ -24,9 +25,12 @@ from pipeline.studies.base import (
 )
 from pipeline.studies.plots import bars
 
-LOSSES = {
+LOSSES: dict[str, dict[str, Any]] = {
     "softmax": {"loss": {"name": "softmax", "softmax": {"label_smoothing": 0.0}}},
-    "SVM, all margins": {"loss": {"name": "svm", "svm": {"margin": 1.0}}},
+    "SVM, all margins": {"loss": {"name": "svm", "svm": {"margins": "all", "margin": 1.0}}},
+    "SVM, worst margin": {"loss": {"name": "svm", "svm": {"margins": "worst", "margin": 1.0}}},
+    "squared hinge": {"loss": {"name": "squared_hinge", "squared_hinge": {"margin": 1.0}}},
+    "one against all": {"loss": {"name": "one_against_all"}},
 }
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 SEEDS = 3

@@ -1,13 +1,50 @@
 """The studies by name, in the order of the subject."""
 
-from pipeline.studies import batch_size, hard_cases, learning_rate, mlp_cnn, regularization, softmax_svm
+from pipeline.studies import (
+    alexnet,
+    batch_normalization,
+    batch_size,
+    choosing,
+    cost,
+    gradients,
+    hard_cases,
+    learning_rate,
+    loss_curves,
+    mlp_cnn,
+    neighbour_regions,
+    neighbours,
+    optimizers,
+    paths_2d,
+    pose_losses,
+    random_search,
+    regularization,
+    saddles,
+    scale_of_weights,
+    small_networks,
+    softmax_svm,
+)  # fmt: skip
 from pipeline.studies.base import Study
 
 STUDIES: dict[str, Study] = {
     "learning_rate": learning_rate.STUDY,
+    "optimizers": optimizers.STUDY,
+    "paths_2d": paths_2d.STUDY,
+    "saddles": saddles.STUDY,
+    "neighbours": neighbours.STUDY,
+    "neighbour_regions": neighbour_regions.STUDY,
     "softmax_svm": softmax_svm.STUDY,
+    "scale_of_weights": scale_of_weights.STUDY,
+    "loss_curves": loss_curves.STUDY,
+    "pose_losses": pose_losses.STUDY,
     "regularization": regularization.STUDY,
     "hard_cases": hard_cases.STUDY,
+    "small_networks": small_networks.STUDY,
     "mlp_cnn": mlp_cnn.STUDY,
+    "alexnet": alexnet.STUDY,
+    "random_search": random_search.STUDY,
+    "batch_normalization": batch_normalization.STUDY,
     "batch_size": batch_size.STUDY,
+    "gradients": gradients.STUDY,
+    "choosing": choosing.STUDY,
+    "cost": cost.STUDY,
 }
