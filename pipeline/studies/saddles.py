@@ -63,7 +63,8 @@ def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
     totals = {size: sum(one.figures.values()) for size, one in found.items()}
     share = {size: one.figures["saddles"] / max(1, totals[size]) for size, one in found.items()}
     said = [f"{size}: {100 * share[size]:.0f} %" for size in DIMENSIONS]
-    verdict = f"Saddles among critical points, by dimension: {', '.join(said)} (of {min(totals.values())} or more found each)."
+    least = min(totals.values())
+    verdict = f"Saddles among critical points, by dimension: {', '.join(said)} (of {least} or more found each)."
     rows = [{"dimensions": size, **one.figures, "share_of_saddles": share[size]} for size, one in found.items()]
     series = {"share of saddles": (DIMENSIONS, [100 * share[size] for size in DIMENSIONS])}
     picture = curves("Saddles among critical points", "dimensions", "share, %", series, limits=(-3, 103))
