@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
     "pipeline.pictures": 1,
     "pipeline.plane": 1,
     "pipeline.metrics": 1,
+    "pipeline.canvas": 1,
     "pipeline.figures": 1,
     "pipeline.report": 1,
     "pipeline.inference": 1,
@@ -49,6 +50,7 @@ FLOORS: dict[str, int] = {
     "pipeline.train": 3,
     "pipeline.commands": 3,
     "pipeline.reproduce": 3,
+    "pipeline.studies": 3,
     "pipeline.cli": 3,
 }
 

@@ -20,11 +20,14 @@ _MADE = "made.json"
 _NO_NETWORK = {"tracking": {"uri": None, "drain_seconds": 0.0}}
 
 
-def code() -> str:
-    """A hash of all code of the project: a study's points are made again where any of it has changed."""
+def code(*, studies: bool = True) -> str:
+    """A hash of all code of the project: a study's points are made again where any of it has changed, and data where
+    any but that of studies has."""
     top = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for file in sorted(file for name in ("models", "pipeline") for file in (top / name).rglob("*.py")):
+        if file.parent == Path(__file__).parent and not studies:
+            continue
         digest.update(f"{file.relative_to(top).as_posix()} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
@@ -43,7 +46,8 @@ def made(params: Params) -> Path:
         paths.write_atomically(folder / paths.PARAMS, _params_file(params))
         _link_raw(folder)
         _run("source", folder)
-        state = json.dumps({"code": code(), "source": hashlib.sha256((folder / paths.SOURCE).read_bytes()).hexdigest()})
+        listed = hashlib.sha256((folder / paths.SOURCE).read_bytes()).hexdigest()
+        state = json.dumps({"code": code(studies=False), "source": listed})
         marker = folder / _MADE
         if not marker.is_file() or marker.read_text(encoding="utf-8") != state:
             marker.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.params import Params
-from pipeline.studies.base import SMALL, Figures, Job, Outcome, Point, Report, Study, merged
+from pipeline.studies.base import PLAIN, SMALL, Figures, Job, Outcome, Point, Report, Study, merged
 from pipeline.studies.nearest import predictions
 from pipeline.studies.planes import drawn, grid, shown_points
 
@@ -58,6 +58,7 @@ STUDY = Study(
     report=report,
     fixed=merged(
         SMALL,
+        PLAIN,
         {
             "data": {
                 "source": "points", "path": None, "image_size": None, "channels": None, "folds": None,

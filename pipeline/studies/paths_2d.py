@@ -19,9 +19,9 @@ from pipeline.studies.plots import COLOURS, LIGHT, canvas, legend, own_style, pn
 
 SGD = {"rate_inside": False, "weight_decay": 0.0}
 RULES: dict[str, dict[str, Any]] = {
-    "SGD": {"name": "sgd", "lr": 0.04, "momentum": 0.0, "sgd": {"nesterov": False, **SGD}},
-    "momentum": {"name": "sgd", "lr": 0.02, "momentum": 0.8, "sgd": {"nesterov": False, **SGD}},
-    "Nesterov": {"name": "sgd", "lr": 0.02, "momentum": 0.8, "sgd": {"nesterov": True, **SGD}},
+    "SGD": {"name": "sgd", "lr": 0.045, "momentum": 0.0, "sgd": {"nesterov": False, **SGD}},
+    "momentum": {"name": "sgd", "lr": 0.01, "momentum": 0.8, "sgd": {"nesterov": False, **SGD}},
+    "Nesterov": {"name": "sgd", "lr": 0.01, "momentum": 0.8, "sgd": {"nesterov": True, **SGD}},
     "Adagrad": {"name": "adagrad", "lr": 0.3, "momentum": None},
     "RMSProp": {"name": "rmsprop", "lr": 0.03, "momentum": 0.0},
     "Adam": {"name": "adam", "lr": 0.1, "momentum": None},

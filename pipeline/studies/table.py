@@ -55,8 +55,8 @@ _HEAD = """# Studies
 
 Ready-made experiments that answer the questions of a course. `retrace study` lists them; `retrace study NAME` runs
 one on the params.yaml at hand, laid over by what the study fixes, and then by `-S KEY=VALUE`. Where it needs images,
-source, prepare and augment run in a folder of their own (`.retrace/studies`): your `data/` and `artifacts/` stay as they
-are, and no test split is opened. A study that sets no data runs on yours, or on what you name:
+source, prepare and augment run in a folder of their own (`.retrace/studies`): your `data/` and `artifacts/` stay as
+they are, and no test split is opened. A study that sets no data runs on yours, or on what you name:
 `retrace study learning_rate -S data.source=cifar10`.
 
 A study leaves `artifacts/studies/NAME/`: `report.md` with the verdict, `results.csv`, pictures; what depends on the

@@ -73,11 +73,11 @@ def _walk(surface: str, rule: str) -> Outcome:
 
 
 def test_a_path_is_that_of_the_formula() -> None:
-    """SGD in the ravine: x <- (1 - lr) x, y <- (1 - 40 lr) y, with lr 0.04."""
+    """SGD in the ravine: x <- (1 - lr) x, y <- (1 - 40 lr) y, with lr 0.045."""
     path = np.array(_walk("ravine", "SGD").figures["path"])
     steps = np.arange(len(path))
-    assert path[:, 0] == pytest.approx(-2.0 * 0.96**steps)
-    assert path[:, 1] == pytest.approx(0.5 * (-0.6) ** steps)
+    assert path[:, 0] == pytest.approx(-2.0 * 0.955**steps)
+    assert path[:, 1] == pytest.approx(0.5 * (-0.8) ** steps)
 
 
 def test_arrival_is_the_first_step_after_which_the_value_stays_low() -> None:
