@@ -112,6 +112,12 @@ def _reproduce(arguments: Arguments) -> int:
     return reproduce(Options(**{name: words[name] for name in Options.__dataclass_fields__}))
 
 
+def _study(arguments: Arguments) -> int:
+    from pipeline.studies.command import study
+
+    return study(arguments.name, arguments.settings, arguments.workers)
+
+
 def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port_number, default=5000, help="on 127.0.0.1 (default: 5000)")
 
@@ -129,8 +135,10 @@ def _one_output(parser: argparse.ArgumentParser) -> None:
 
 def _last_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_count, default=20, help="how many at most (default: 20)")
-    stages = ("source", "prepare", "augment", "search", "trial", "train", "evaluate")
-    parser.add_argument("--stage", choices=stages, help="of this stage alone; `trial` shows those of searches")
+    stages = ("source", "prepare", "augment", "search", "trial", "train", "evaluate", "study")
+    parser.add_argument(
+        "--stage", choices=stages, help="of this stage alone; `trial` shows those of searches and studies"
+    )
 
 
 def _number(parser: argparse.ArgumentParser) -> None:
@@ -195,6 +203,18 @@ def _reproduction(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", action="store_true", help="keep the scratch folder")
 
 
+def _experiment(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which one (default: list them with their questions)")
+    parser.add_argument(
+        "-S", dest="settings", metavar="KEY=VALUE", action="append", default=[],
+        help="a value of params.yaml for this study, such as train.epochs=5 or data.source=cifar10; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", type=_count, default=1,
+        help="work on N points side by side, each in its process (default: 1); changes no result",
+    )  # fmt: skip
+
+
 def _tolerance(text: str) -> float:
     try:
         value = float(text)
@@ -227,6 +247,7 @@ COMMANDS = {
     "gc": Command("remove what nobody needs any more from .retrace", _gc, _what_goes),
     "reproduce": Command("make a run again and say whether the same came out", _reproduce, _reproduction),
     "gradcheck": Command("check every gradient against differences of values", _gradcheck, _what_is_checked),
+    "study": Command("answer one of the usual questions by an experiment; alone: list them", _study, _experiment),
     "schema": Command("print the JSON schema by which editors complete params.yaml", _schema),
 }
 

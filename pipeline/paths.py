@@ -26,6 +26,7 @@ BEST = Path("artifacts/search/best.yaml")
 SEARCH = Path("artifacts/search")
 MODEL = Path("artifacts/model")
 EVALUATION = Path("artifacts/evaluation")
+STUDIES = Path("artifacts/studies")
 
 
 def root() -> Path:
@@ -62,6 +63,11 @@ def hashes_of_source(kind: str, path: str | None) -> Path:
 def members_of_archive(archive: Path) -> Path:
     """The remembered members of an archive: to list a compressed tar means to unpack all of it."""
     return source_memory() / f"members-{hashlib.sha256(os.fsencode(archive)).hexdigest()[:16]}.json"
+
+
+def studied_data() -> Path:
+    """The data that studies have made for themselves, a folder for each set of parameters."""
+    return state() / "studies"
 
 
 def find_project(start: Path) -> Path | None:

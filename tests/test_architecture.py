@@ -57,6 +57,7 @@ FLOORS: dict[str, int] = {
     "pipeline.train": 3,
     "pipeline.commands": 3,
     "pipeline.reproduce": 3,
+    "pipeline.studies": 3,
     "pipeline.cli": 3,
 }
 

@@ -128,7 +128,9 @@ def _caches(everything: bool) -> Iterator[Item]:
         for left in paths.left_by_dead_processes(paths.root() / target):
             yield Item(left, "half an output of a process that was killed", partial(_remove, left))
     for folder in sorted((paths.state() / "reproduce").glob("*/")):
-        yield Item(folder, "a reproduction that was kept, or ended early", partial(_remove_reproduction, folder))
+        yield Item(folder, "a reproduction that was kept, or ended early", partial(_remove_locked, folder))
+    for folder in sorted(paths.studied_data().glob("*/")):
+        yield Item(folder, "data that a study made for itself", partial(_remove_locked, folder))
     if not everything:
         return
     diverged = paths.state() / "diverged"
@@ -143,7 +145,7 @@ def _caches(everything: bool) -> Iterator[Item]:
             yield Item(file, "hashes of another source than data.path", partial(_remove, file))
 
 
-def _remove_reproduction(folder: Path) -> bool:
+def _remove_locked(folder: Path) -> bool:
     """Delete it unless it is under way."""
     lock = folder.with_name(f"{folder.name}.lock")
     with locks.locked(lock, wait=False) as got:

@@ -55,14 +55,15 @@ class TrainingData:
     initial: Path = paths.INITIAL  # weights to start from
 
     @classmethod
-    def open(cls) -> "TrainingData":
-        """What the stages prepare and augment left. Raises Mistake where it is missing."""
+    def open(cls, folder: Path = Path()) -> "TrainingData":
+        """What the stages prepare and augment left in `folder`. Raises Mistake where it is missing."""
+        prepared = folder / paths.PREPARED
         return cls(
-            train=open_split(paths.PREPARED / "train"),
-            validation=open_split(paths.PREPARED / "validation"),
-            classes=read_classes(paths.PREPARED),
-            statistics=paths.AUGMENTED / POLICY,
-            targets=read_targets(paths.PREPARED),
+            train=open_split(prepared / "train"),
+            validation=open_split(prepared / "validation"),
+            classes=read_classes(prepared),
+            statistics=folder / paths.AUGMENTED / POLICY,
+            targets=read_targets(prepared),
         )
 
     @property

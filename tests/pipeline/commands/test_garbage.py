@@ -157,13 +157,14 @@ def test_what_killed_processes_and_old_pages_left_goes(project, capsys):
     (left / "weights").write_bytes(b"x" * 100)
     alive = project / "artifacts" / f".model.abc.{os.getpid()}.tmp"
     alive.mkdir()
-    for name in ("trace/a.html", "diverged/weights", f"source/{'0' * 16}.json"):
-        (project / ".retrace" / name).parent.mkdir(exist_ok=True)
+    for name in ("trace/a.html", "diverged/weights", "studies/abc/params.yaml", f"source/{'0' * 16}.json"):
+        (project / ".retrace" / name).parent.mkdir(exist_ok=True, parents=True)
         (project / ".retrace" / name).write_text("x")
     collect(is_dry_run=False, everything=False)
     assert not left.exists()
     assert alive.exists()
     assert not (project / ".retrace" / "trace").exists()
+    assert not list((project / ".retrace" / "studies").iterdir())
     assert (project / ".retrace" / "diverged").exists()
     collect(is_dry_run=False, everything=True)
     assert not (project / ".retrace" / "diverged").exists()
