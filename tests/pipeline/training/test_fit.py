@@ -48,6 +48,12 @@ CONFIGURATIONS = [
     {"train": {"precision": "bf16-mixed", "channels_last": False}},
     {"train": {"precision": "bf16-true"}, "augment": {"cutmix": 1.0}},
     {"augment": {"mixup": 0.4, "cutmix": 1.0, "crop_size": 7}, "loss": {"name": "svm"}},
+    {
+        "model": {"name": "resnet", "resnet": {"stochastic_depth": 0.5, "width_factor": 0.25}},
+        "augment": {"mixup": 0.4},
+        "loss": {"class_weights": "balanced"},
+        "optimizer": {"lr": 0.02},
+    },
 ]
 
 
