@@ -124,9 +124,7 @@ def test_points_of_the_plane_have_no_image(name: str) -> None:
     assert first_layer(network(name, shape), shape, list("abc")) is None
 
 
-@pytest.mark.parametrize(
-    ("kind", "side", "units"), [("templates", 32, 20), ("templates", 224, 3), ("filters", 11, 96)]
-)
+@pytest.mark.parametrize(("kind", "side", "units"), [("templates", 32, 20), ("templates", 224, 3), ("filters", 11, 96)])
 def test_equal_weights_give_equal_bytes_that_fit_a_page(kind: str, side: int, units: int) -> None:
     weights = np.random.default_rng(0).normal(size=(units, side, side, 3)).astype(np.float32)
     names = [f"class {unit}" if kind == "templates" else "" for unit in range(units)]
