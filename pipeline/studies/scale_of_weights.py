@@ -33,7 +33,7 @@ def scaled(job: Job) -> Figures:
 
     data = job.data
     few = part(data.train, np.arange(min(IMAGES, len(data.train))))
-    done = job.fit(data=replace(data, train=few))
+    done = job.fit(data=replace(data, train=few, validation=few))  # the best epoch is that of the least loss on them
     scores = outputs(done.trained, few, data, job.params).double()
     labels = torch.from_numpy(few.labels)
     weights = torch.cat([value.detach().flatten() for value in done.trained.parameters() if value.dim() > 1])
@@ -90,7 +90,7 @@ STUDY = Study(
             "loss": {"name": "svm", "svm": {"margins": "all", "margin": 1.0}},
             "regularization": {"dropout": 0.0, "l1": 0.0, "l2": 0.0},
             "optimizer": {
-                "name": "sgd", "lr": 0.01, "momentum": 0.0,
+                "name": "sgd", "lr": 0.02, "momentum": 0.0,
                 "sgd": {"nesterov": False, "rate_inside": False, "weight_decay": 0.0},
             },
             "schedule": {"name": "constant"},
