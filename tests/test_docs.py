@@ -1,6 +1,7 @@
 """What can be named is named to the user, and every page can be found from README."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from models import catalogue
 from pipeline.params.sources import SOURCES
 
 ROOT = Path(__file__).parents[1]
-FAMILIES = {
+FAMILIES: dict[str, Iterable[str]] = {
     "networks": catalogue.NETWORKS,
     "losses": catalogue.LOSSES,
     "optimizers": catalogue.OPTIMIZERS,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.data.store import Split
 from pipeline.data.views import Averaged
-from pipeline.report import Common
+from pipeline.report import AveragedOver, Common
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +71,13 @@ class Kind:
 def asked_for(splits: Mapping[str, T]) -> tuple[T, T]:
     """Of test and validation what all but the plain figures shows: averaged over views, where that was asked for."""
     return splits.get("test_tta", splits["test"]), splits.get("validation_tta", splits["validation"])
+
+
+def averaged(subject: Subject, splits: Mapping[str, Any]) -> AveragedOver | None:
+    """What the page says of views; None where each image is shown once."""
+    if subject.views.count == 1:
+        return None
+    return AveragedOver(subject.views.name, subject.views.count, splits["test"], splits["validation"])
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from pipeline import figures, metrics, pictures, report
 from pipeline.data.store import Split
-from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet, write_plots
+from pipeline.evaluation.base import Kind, Subject, asked_for, averaged, lists, write_csv, write_parquet, write_plots
 from pipeline.metrics import Evaluation
 from pipeline.pictures import Mistaken
-from pipeline.report import AveragedOver, ClassCount, Common, Content, Picture
+from pipeline.report import ClassCount, Common, Content, Picture
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -39,13 +39,6 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
     mistakes = pictures.mistakes(content.mistakes, figures.labels(test.classes))
     write_plots(folder, {"confusion": content.confusion.light, "mistakes": mistakes})
     (folder / "report.html").write_text(report.render(content), encoding="utf-8")
-
-
-def averaged(subject: Subject, splits: Mapping[str, Evaluation]) -> AveragedOver | None:
-    """What the page says of views; None where each image is shown once."""
-    if subject.views.count == 1:
-        return None
-    return AveragedOver(subject.views.name, subject.views.count, splits["test"], splits["validation"])
 
 
 def confusion(evaluation: Evaluation) -> Picture:

@@ -117,7 +117,6 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
         confusion=classification.confusion(test),
         mistakes=mistakes,
         counts=classification.counts(subject, test.classes),
-        averaged=classification.averaged(subject, splits),
     )
     classification.write_tables(folder, test)
     columns = {

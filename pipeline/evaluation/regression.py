@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline import figures, pictures, report
 from pipeline.data.store import Split
 from pipeline.data.text import shown
-from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet, write_plots
+from pipeline.evaluation.base import Kind, Subject, asked_for, averaged, lists, write_csv, write_parquet, write_plots
 from pipeline.pictures import Exhibit
-from pipeline.report import Common, Picture
+from pipeline.report import AveragedOver, Common, Picture
 
 if TYPE_CHECKING:
     from models.build import Predictor
@@ -146,9 +146,7 @@ class Content(Common):
     worst: Sequence[Missed]
     spreads: Sequence[Spread]
     counts: tuple[int, int, int]  # images to train, choose and test
-    views: str
-    plain_test: Regression
-    plain_validation: Regression
+    averaged: AveragedOver | None
 
 
 def _judge(numbers: NDArray[np.float32], split: Split, model: "Predictor") -> Regression:
@@ -175,9 +173,7 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
         worst=[_missed(test, subject, index) for index in test.worst(subject.mistakes).tolist()],
         spreads=_spreads(subject.train, test.names),
         counts=(len(subject.train), len(subject.validation), len(subject.test)),
-        views=f"{subject.views.count} views" if subject.views.count > 1 else "",
-        plain_test=splits["test"],
-        plain_validation=splits["validation"],
+        averaged=averaged(subject, splits),
     )
     write_csv(folder / "per_target.csv", ("target", "mae", "rmse", "r2"), test.rows)
     write_csv(

@@ -60,8 +60,8 @@ class AveragedOver:
 
     name: str
     views: int
-    plain_test: Evaluation
-    plain_validation: Evaluation
+    plain_test: Any  # of the same kind as the page's `test` and `validation`
+    plain_validation: Any
 
 
 @dataclass(frozen=True)

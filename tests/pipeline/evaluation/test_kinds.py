@@ -142,6 +142,22 @@ def test_the_files_of_a_regression(evaluated, capsys):
     assert files(paths.EVALUATION) == before
 
 
+def test_a_regression_averaged_over_views_is_said_to_be(evaluated):
+    chosen, recorder = evaluated("targets", "l2")
+    plain = json.loads((paths.EVALUATION / "metrics.json").read_text())
+    assert "averaged over" not in (paths.EVALUATION / "report.html").read_text()
+    evaluate.run(chosen.overlaid({"evaluate": {"tta": "flip"}}))
+    written = json.loads((paths.EVALUATION / "metrics.json").read_text())
+    assert written["test"] == plain["test"]
+    apart = [np.abs(np.array(row["targets"]) - row["predicted"]).mean() for row in rows()]
+    assert written["test_tta"]["mae"] == pytest.approx(np.mean(apart), rel=1e-5)
+    assert written["test_tta"]["mae"] != plain["test"]["mae"]
+    assert recorder.metrics["val_tta/mae"] == written["validation_tta"]["mae"]
+    html = (paths.EVALUATION / "report.html").read_text()
+    assert "averaged over 2 views of each image (<code>evaluate.tta: flip</code>)" in html
+    assert f"{plain['test']['mae']:.4g} from the image alone" in html
+
+
 def test_the_files_of_a_localisation(evaluated):
     _, recorder = evaluated("boxes", "localisation")
     written = json.loads((paths.EVALUATION / "metrics.json").read_text())
