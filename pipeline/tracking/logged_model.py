@@ -26,9 +26,10 @@ def preload() -> None:
 def send_model(connection: "Connection", run_id: str, folder: Path, sha256: str) -> str | None:
     """Make the LoggedModel of a run from its kept `folder`, unless the run has it already.
 
-    The model takes raw uint8 images N x H x W x C, N free, and returns probabilities; its format (pt2) holds a graph
-    and numbers, and needs neither pickle nor this project's code. Returns what is wrong with a model that cannot be
-    exported (the run is then sent without it), None if nothing. Raises what mlflow raises when it cannot be sent.
+    The model takes raw uint8 images N x H x W x C, N free, and returns what its task answers with (docs/tasks.md); its
+    format (pt2) holds a graph and numbers, and needs neither pickle nor this project's code. Returns what is wrong with
+    a model that cannot be exported (the run is then sent without it), None if nothing. Raises what mlflow raises when
+    it cannot be sent.
     """
     client = connection.client
     already = client.search_logged_models(
@@ -90,14 +91,14 @@ def _export(folder: Path, target: Path, run_id: str, logged: Any) -> None:
     example = np.load(folder / "example.npy", allow_pickle=False)
     module = load_model(folder).eval()
     with torch.no_grad():
-        probabilities = module(torch.from_numpy(example)).numpy()
+        answers = module(torch.from_numpy(example)).numpy()
     mlflow.pytorch.save_model(
         module,
         str(target),
         mlflow_model=Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, run_id=run_id, model_id=logged.model_id
         ),
-        signature=infer_signature(example, probabilities),
+        signature=infer_signature(example, answers),
         input_example=example,
         # said, not inferred: mlflow would load the model in a fresh process for that
         pip_requirements=[f"mlflow=={mlflow.__version__}", f"torch=={torch.__version__.partition('+')[0]}", "numpy"],
