@@ -601,15 +601,6 @@ def test_rules_between_sections_are_told_beside_what_is_wrong_elsewhere(load: An
     assert len(mistakes(load, change(optimizer={"name": "random_search"}, train={"clip_norm": 1.0}))) == 1
 
 
-def test_a_loss_for_another_task_is_refused_with_those_that_fit(load: Any) -> None:
-    numbers = load(change(loss={"name": "huber"})).loss
-    numbers.require_task("regression")
-    with pytest.raises(
-        Mistake, match=r"loss\.name: huber is for regression, these data are for class.*; use softmax, svm,"
-    ):
-        numbers.require_task("classification")
-
-
 def test_what_copies_are_made_of_has_no_meaning_in_a_search(load: Any) -> None:
     mixup, rotation = load(
         space(augment={"rotation_degrees": {"low": 0.0, "high": 9.0}, "mixup": {"low": 0.0, "high": 1.0}})
