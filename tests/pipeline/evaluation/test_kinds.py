@@ -179,4 +179,4 @@ def test_a_model_of_other_targets_is_refused(evaluated):
 
 def test_the_loss_is_the_one_that_was_trained_with():
     assert set(LOSSES) >= {"l2", "smooth_l1"}
-    assert params.load(Path(__file__).parents[3] / "params.yaml").loss.task == "classification"
+    assert params.load(Path(__file__).parents[3] / "params.yaml").task == "classification"

@@ -21,7 +21,8 @@ from pipeline.data.mixing import mixing
 from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
 from pipeline.params import Params
-from pipeline.training.fit import TrainingData, fit, initialised_network
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.network import initialised_network
 from pipeline.training.recorder import DivergedError, Epoch, copied
 
 
@@ -173,7 +174,7 @@ def test_a_plateau_of_the_error_lowers_the_rate(data, small_params):
 
 
 def test_a_loss_for_another_task_is_refused(data, small_params):
-    with pytest.raises(Mistake, match=r"params\.yaml: loss\.name: l2 learns numbers, but data\.source digits has 3 classes"):
+    with pytest.raises(Mistake, match=r"loss\.name: l2 learns numbers, but data\.source digits has 3 classes"):
         fit(small_params(loss={"name": "l2"}), data)
 
 
