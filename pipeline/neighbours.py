@@ -43,7 +43,7 @@ def neighbours_sheet(network: Any, images: NDArray[np.uint8], labels: NDArray[np
             ink = _RIGHT if label == actual else OUTLINE
             if rank >= network.k:
                 pixels, ink = _pale(pixels), tuple(_pale(np.array(ink)).tolist())
-            cells.append(Cell(f"{short[label]} {far:,.0f}", pixels[None], ink=ink))
+            cells.append(Cell(f"{short[label]} at {far:,.0f}", pixels[None], ink=ink))
         rows.append((said, cells))
     metric = "L1" if network.distance == "l1" else "L2"
     votes = "votes" if network.k == 1 else f"{network.k} vote"

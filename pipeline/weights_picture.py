@@ -23,7 +23,7 @@ _SHOWN = 0.995  # share of the weights that lie within the scale: a few large on
 _ZERO = 127.5
 _MOST = 512  # units in a picture: of more, the first ones
 _GAP = 4
-_FONT_SIZE, _LINE_HEIGHT = 11, 17
+_FONT_SIZE, _LINE_HEIGHT = 12, 18
 _NARROWEST = 320  # pixels, for the legend
 
 

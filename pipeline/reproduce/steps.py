@@ -182,7 +182,12 @@ class Reproduction:
         return (link,)
 
     def _changed_files(self, result: StageResult) -> list[str]:
-        output = next(output for output in result.outputs if output.path == paths.SOURCE.as_posix())
+        changed = {output.path: output for output in result.outputs if not output.is_equal}
+        output = changed.pop(paths.SOURCE.as_posix(), None)
+        lines = [f"{other.path}: {other.recorded} recorded, {other.reproduced} now" for other in changed.values()]
+        return lines if output is None else [*lines, *self._changed_raw_files(output)]
+
+    def _changed_raw_files(self, output: compare.OutputComparison) -> list[str]:
         before = self._scratch / "recorded" / output.path
         if not before.is_file():  # comparing has fetched it, where anybody has it
             return [f"{output.path}: {output.recorded} recorded, {output.reproduced} now; the recorded list is gone"]

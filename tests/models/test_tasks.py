@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from models import catalogue
 from models.build import Description, build_network, load_model, save_model
+from models.catalogue.examples import example
 from models.losses import LOSSES, Located, Mixture
 from models.networks.shape import Shape
 from models.tasks import TASKS, Centre, overlap
@@ -30,13 +31,9 @@ def test_how_many_outputs():
 @pytest.mark.parametrize("loss", catalogue.LOSSES)
 def test_a_loss_takes_what_its_task_gives_it(loss):
     task = TASKS[catalogue.LOSSES[loss].task]
-    settings = {"l2": {"reduction": "sum"}, "smooth_l1": {"reduction": "mean"}, "localisation": {"box_weight": 2.0}}
-    others = {"softmax": {"label_smoothing": 0.0}, "svm": {"margin": 1.0}}
-    if loss not in settings | others | {"binary_hinge": {}}:
-        pytest.skip("its settings are tested where the loss is")
     outputs = torch.randn(6, task.outputs(2, 3), requires_grad=True)
     targets = task.example(6, 2, 3)
-    values = LOSSES[loss](catalogue.LOSSES[loss](**(settings | others).get(loss, {})))(outputs, targets)
+    values = LOSSES[loss](example(catalogue.LOSSES[loss]))(outputs, targets)
     assert values.shape == (6,)
     values.sum().backward()
     assert torch.isfinite(outputs.grad).all()

@@ -57,6 +57,12 @@ CONFIGURATIONS = [
         "regularization": {"max_norm": 1.0, "elastic_net": 1e-4, "penalize_all": True},
         "train": {"clip_norm": 0.5, "ema_decay": 0.5, "precision": "bf16-mixed"},
     },
+    {
+        "model": {"name": "resnet", "resnet": {"stochastic_depth": 0.5, "width_factor": 0.25}},
+        "augment": {"mixup": 0.4},
+        "loss": {"class_weights": "balanced"},
+        "optimizer": {"lr": 0.02},
+    },
 ]
 
 
