@@ -2,7 +2,9 @@
 
     retrace study cost
 
-Expect: see below. Times are this machine's: everything but the accuracies lies in measured/.
+Times are this machine's: everything but the accuracies lies in measured/.
+
+Expect: see below.
 """
 
 from collections.abc import Mapping, Sequence
