@@ -27,7 +27,8 @@ from pipeline.data.augmentation import POLICY, fit_statistics, save_statistics
 from pipeline.data.store import Split
 from pipeline.params import Params
 from pipeline.tracking import open_run
-from pipeline.training.fit import TrainingData, fit, initialised_network
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.network import initialised_network
 from pipeline.training.recorder import Epoch
 from training import rates, spread  # beside this file
 

@@ -30,7 +30,8 @@ from pipeline.data.augmentation import render
 from pipeline.data.loader import Batches
 from pipeline.params import Params
 from pipeline.tracking import open_run
-from pipeline.training.fit import TrainingData, assembled, fit, initialised_network
+from pipeline.training.fit import TrainingData, assembled, fit
+from pipeline.training.network import initialised_network
 from pipeline.training.recorder import Epoch
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,7 @@ import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,12 @@ from pipeline import paths, seeding, stage
 from pipeline.data.answers import require_learnable
 from pipeline.errors import Mistake
 from pipeline.params import Dimension, Params
+from pipeline.params.fields import show
 from pipeline.state import refuse_changes
 from pipeline.tracking import Run, open_run
-from pipeline.training.fit import TrainingData, initial_weights, initialised_network, started
+from pipeline.training.fit import TrainingData
 from pipeline.training.memorising import require_enough
+from pipeline.training.network import initial_weights, initialised_network, started
 from pipeline.training.trials import Outcome, TrialOrder, new_study, run_trial, tell
 from pipeline.training.workers import WorkerLostError, Workers
 
@@ -38,7 +41,7 @@ def search(params: Params, data: TrainingData, tracked: Run) -> list[Outcome]:
 
     require_learnable(params, data.answers)
     refuse_impossible_networks(params, data)
-    title = params.loss.figure.title
+    title = params.figure.title
     # One device a trial: Lightning starts other devices' processes anew, once, and they would begin at trial 0.
     alone = {"epochs": params.search.epochs or params.train.epochs, "devices": 1, "strategy": "auto"}
     trial_params = params.overlaid({"train": alone})
@@ -111,27 +114,31 @@ def propose(asked: "optuna.Trial", params: Params) -> dict[str, Any]:
 
 
 def refuse_impossible_networks(params: Params, data: TrainingData) -> None:
-    """Raises Mistake where an end of a range makes a network that these images, or batches, do not allow.
+    """Raises Mistake where the end of a range, or the ends of two, make values that do not agree, or a network that
+    these images, or batches, do not allow.
 
     Built without memory, and before the first trial: the one that meets it may be the fiftieth.
     """
     import torch
 
-    shape = data.seen(params)
-    for dimension in dimensions_with_meaning(params):
-        if dimension.path[0] != "model" and dimension.name != "train.batch_size":
-            continue
-        for value in dimension.choices or (dimension.low, dimension.high):
+    shape, images = data.seen(params), len(data.learned(params))
+    dimensions = dimensions_with_meaning(params)
+    for varied in (*combinations(dimensions, 1), *combinations(dimensions, 2)):
+        builds = all(dimension.path[0] == "model" or dimension.name == "train.batch_size" for dimension in varied)
+        for values in product(*(dimension.choices or (dimension.low, dimension.high) for dimension in varied)):
             changes: dict[str, Any] = {}
-            _put(changes, dimension.path, value)
-            reached = params.overlaid(changes)
+            for dimension, value in zip(varied, values, strict=True):
+                _put(changes, dimension.path, value)
             try:
-                with torch.device("meta"):
-                    started(initialised_network(reached, shape), reached, paths.INITIAL)
-                require_enough(reached, len(data.learned(params)))
+                reached = params.overlaid(changes)
+                if builds:
+                    with torch.device("meta"):
+                        started(initialised_network(reached, shape), reached, paths.INITIAL)
+                    require_enough(reached, images)
             except Mistake as mistake:
-                reaches = f"params.yaml: search.space.{dimension.name} reaches {value}; narrow it"
-                raise Mistake(*mistake.lines, reaches) from None
+                reaches = " and ".join(f"{d.name} reaches {show(v)}" for d, v in zip(varied, values, strict=True))
+                narrow = f"params.yaml: search.space: {reaches}; narrow {'it' if len(varied) == 1 else 'one of them'}"
+                raise Mistake(*mistake.lines, narrow) from None
 
 
 def _suggest(asked: "optuna.Trial", dimension: Dimension) -> Any:
@@ -235,7 +242,7 @@ def run(params: Params) -> None:
     inputs = [paths.PREPARED, paths.AUGMENTED, *initial_weights(params)]
     with open_run("search", params, inputs=inputs, outputs=[paths.SEARCH]) as tracked:
         trials = search(params, data, tracked)
-        figure = params.loss.figure
+        figure = params.figure
         with paths.replacing(paths.SEARCH) as (folder,):
             write_search(folder, trials, figure)
         for file in sorted(paths.SEARCH.iterdir()):

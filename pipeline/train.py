@@ -20,7 +20,8 @@ from pipeline.plane import are_points
 from pipeline.state import Work, refuse_changes, work
 from pipeline.tracking import Run, open_run
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.fit import TrainingData, describe, fit, initial_weights, is_helper
+from pipeline.training.fit import TrainingData, describe, fit, is_helper
+from pipeline.training.network import initial_weights
 from pipeline.training.parameters import FILE as PARAMETERS
 from pipeline.training.parameters import training_parameters
 from pipeline.training.recorder import DivergedError, Epoch, Fitted
@@ -45,7 +46,7 @@ def write_model(folder: Path, params: Params, data: TrainingData, fitted: Fitted
     neighbours."""
     description = describe(params, data)
     save_model(folder, fitted.network, description)
-    (folder / CURVES).write_text(history_table(fitted.history, params.loss.figure), encoding="utf-8")
+    (folder / CURVES).write_text(history_table(fitted.history, params.figure), encoding="utf-8")
     (folder / "learning_curves.png").write_bytes(learning_curves(read_learning_curves(folder / CURVES)))
     layer = first_layer(fitted.network, description.shape, description.output_names)
     if layer is not None:
@@ -89,7 +90,7 @@ def run(params: Params) -> None:
             tracked.log_artifact(picture)
         tracked.log_model(paths.MODEL, data.validation.images[:EXAMPLES])
         best = fitted.best  # whose weights were written: val/* ends with the last epoch
-        figure = chosen.loss.figure
+        figure = chosen.figure
         worth = {"best/epoch": best.epoch, f"best/val_{figure.name}": best.val_figure, "best/val_loss": best.val_loss}
         tracked.log_metrics(worth, step=best.step)
     print(
@@ -115,7 +116,7 @@ def _mistake(error: DivergedError, params: Params, data: TrainingData, tracked: 
         tracked.log_artifact(kept)
         best = error.fitted.best
         lines.append(
-            f"{kept}: the best weights before it (epoch {best.epoch}, validation {params.loss.figure.title}"
+            f"{kept}: the best weights before it (epoch {best.epoch}, validation {params.figure.title}"
             f" {best.val_figure:.4f})"
         )
     return Mistake(*lines)

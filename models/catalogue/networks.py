@@ -15,6 +15,7 @@ class Network(Settings):
 
     # Keeps the training images in one pass, raw pixels in [0, 255]: no normalisation, augmentation, loss or optimizer.
     memorises: ClassVar[bool] = False
+    drops_out: ClassVar[bool] = True  # whether there are hidden activations that dropout may set to zero
     own_dropout: ClassVar[float] = 0.0  # what `regularization.dropout: null` means: what its paper has
 
     def disagreements(self) -> Iterator[tuple[str, str]]:
@@ -56,6 +57,7 @@ class Neighbours(Network):
     """Majority vote of the k nearest training images; k = 1 is the nearest neighbour."""
 
     memorises: ClassVar[bool] = True
+    drops_out: ClassVar[bool] = False
     k: int = setting("neighbours that vote", ge=1, le=10_000, search=(1, 50, "log"))
     distance: Literal["l1", "l2"] = setting("sum |a - b|, or the root of sum (a - b)^2")
 
@@ -66,6 +68,8 @@ class Neighbours(Network):
 
 class Linear(Network):
     """f(x, W) = Wx + b on the normalised pixels: each row of W is a template of one class."""
+
+    drops_out: ClassVar[bool] = False
 
     @classmethod
     def small(cls) -> Small:

@@ -220,30 +220,19 @@ def _time_steps(chosen: Params, batch: int, of: Images) -> tuple[float, int, str
     """(median seconds of a step, steps timed, device, learned numbers)."""
     import torch
 
-    from models.build import build_network
-    from models.initial import UnfitWeightsError, start_from_file
     from models.losses import LOSSES, on
-    from models.networks.shape import ImageTooSmallError, Shape
+    from models.networks.shape import Shape
     from models.tasks import TASKS
+    from pipeline.training.network import initialised_network, started
 
-    task = TASKS[chosen.loss.task]
+    task = TASKS[chosen.task]
     outputs = task.outputs(of.classes, of.targets)
     size, channels = chosen.augment.seen(chosen.data.resolved_image_size), chosen.data.resolved_channels
     device = required_device(chosen.train.accelerator)
     torch.set_num_threads(chosen.train.threads)
-    torch.manual_seed(chosen.seed)
-    try:
-        network = build_network(
-            chosen.model.name, chosen.model.settings, Shape(channels, size, outputs), chosen.dropout
-        )
-    except ImageTooSmallError as error:
-        raise Mistake(f"{paths.PARAMS}: model.{chosen.model.name}: {error}") from None
-    origin, wanted = initial.origin(chosen), chosen.model.init_from
-    if origin is not None:
-        try:
-            start_from_file(network, origin, wanted.up_to, wanted.frozen)
-        except UnfitWeightsError as error:
-            raise Mistake(f"{paths.PARAMS}: model.init_from: {wanted.weights}: {error}") from None
+    network = initialised_network(chosen, Shape(channels, size, outputs))
+    if (origin := initial.origin(chosen)) is not None:
+        started(network, chosen, origin)
     parameters = sum(p.numel() for p in network.parameters() if p.requires_grad)
     images, targets = torch.rand(batch, channels, size, size), task.example(batch, of.classes, of.targets)
     half = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}

@@ -24,7 +24,7 @@ class Answers:
 
 
 def require_learnable(params: Params, answers: Answers) -> None:
-    """Raise Mistake, naming reason and remedy, where the loss does not fit the data, or augmentation not both."""
+    """Raise Mistake, naming reason and remedy, where loss or network do not fit the data, or augmentation not both."""
     mistakes = list(_unfit_loss(params, answers))
     mistakes = mistakes or [*_unfit_mixing(params), *_unfit_views(params)]
     if mistakes:
@@ -33,8 +33,15 @@ def require_learnable(params: Params, answers: Answers) -> None:
 
 def _unfit_loss(params: Params, answers: Answers) -> Iterator[str]:
     loss, source = params.loss.name, f"data.source {params.data.source}"
-    task = params.loss.task
-    if task == "regression":
+    task = params.task
+    if params.model.settings.memorises:  # the loss rests
+        if not answers.classes:
+            names = ", ".join(answers.targets)
+            yield (
+                f"model.name: {params.model.name} votes for classes, but {source} has targets ({names}), which are"
+                f" numbers; use another network with loss.name {_losses('regression')}"
+            )
+    elif task == "regression":
         if not answers.targets:
             yield (
                 f"loss.name: {loss} learns numbers, but {source} has {len(answers.classes)} classes and no targets; use"
@@ -64,7 +71,7 @@ def _losses(task: catalogue.Task) -> str:
 
 
 def _unfit_mixing(params: Params) -> Iterator[str]:
-    task = params.loss.task
+    task = params.task
     why = {"localisation": "a mixed image has two objects, and the model finds one"}
     for key, on in (("mixup", params.augment.mixup > 0), ("cutmix", params.augment.cutmix > 0)):
         reason = why.get(task)
@@ -79,7 +86,7 @@ def _unfit_mixing(params: Params) -> Iterator[str]:
 
 
 def _unfit_views(params: Params) -> Iterator[str]:
-    if params.loss.task == "localisation" and params.evaluate.tta != "none":
+    if params.task == "localisation" and params.evaluate.tta != "none":
         yield (
             f"evaluate.tta: {params.evaluate.tta} averages over moved views, in each of which the box lies elsewhere;"
             f" set it to none with loss {params.loss.name}"
@@ -88,7 +95,7 @@ def _unfit_views(params: Params) -> Iterator[str]:
 
 def notice(params: Params) -> str | None:
     """What moves the pixels under targets that stay: valid, but it may surprise."""
-    if params.loss.task != "regression":
+    if params.task != "regression":
         return None
     moving = [f"augment.{key}" for key in _moving(params.augment)]
     if params.evaluate.tta != "none":

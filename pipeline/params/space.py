@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.params.tree import Params
 
 
-_OF_SLOPES = {("optimizer", "lr"), ("train", "clip_norm"), ("train", "accumulate_batches")}
+_OF_SLOPES = {("optimizer", "lr"), ("train", "clip_norm"), ("train", "accumulate_batches")}  # and the whole schedule
 
 
 class Dimension(BaseModel, frozen=True):
@@ -43,10 +43,16 @@ class Dimension(BaseModel, frozen=True):
             return f"{self.path[0]}.{section.switch} is {section.chosen}"
         if self.path[:2] == ("model", "init_from") and params.model.init_from.weights is None:
             return "model.init_from.weights is null"
-        if self.path in _OF_SLOPES and not params.optimizer.settings.follows_the_slope:
+        of_slopes = self.path in _OF_SLOPES or self.path[0] == "schedule"
+        if of_slopes and not params.optimizer.settings.follows_the_slope:
             return f"{params.optimizer.name} follows no slope"
         if self.path == ("train", "accumulate_batches") and params.train.batch_size is None:
             return "train.batch_size: null makes one batch an epoch"
+        if self.path == ("regularization", "dropout") and not params.model.settings.drops_out:
+            return f"{params.model.name} has no hidden activations"
+        if self.path == ("regularization", "elastic_net_beta") and params.regularization.elastic_net == 0:
+            searched = any(dimension.name == "regularization.elastic_net" for dimension in params.space)
+            return None if searched else "regularization.elastic_net is 0"
         if self.path == ("optimizer", "momentum") and not has_momentum(params.optimizer.name):
             return f"{params.optimizer.name} has no momentum"
         return None

@@ -70,6 +70,8 @@ class _Model(Choice):
             yield from ((f"{name}.{key}", text) for key, text in settings.disagreements())
         if start is not None:
             start = InitFrom.model_validate(start)
+            if start.weights is not None and name is not None and catalogue.NETWORKS[name].memorises:
+                yield "init_from.weights", f"has no meaning for {name}, which memorises images; set it to null"
             for key, is_set in (("up_to", start.up_to is not None), ("frozen", start.frozen)):
                 if is_set and start.weights is None:
                     yield f"init_from.{key}", "has no meaning where init_from.weights is null; name saved weights there"
@@ -86,16 +88,6 @@ class _Loss(Choice):
             task = catalogue.LOSSES[name].task
             if task not in ("classification", "binary"):
                 yield "class_weights", f"balanced has no meaning for {name}, which is for {task}; set it to none"
-
-    @property
-    def task(self) -> catalogue.Task:
-        """What is learned with it."""
-        return catalogue.LOSSES[self.name].task
-
-    @property
-    def figure(self) -> catalogue.Figure:
-        """What epochs and trials are compared by."""
-        return catalogue.FIGURES[self.task]
 
 
 class _Schedule(Choice):
@@ -291,6 +283,8 @@ class Params(Section):
     def disagreements(cls, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Between sections; `values` holds those that are valid by themselves."""
         loss, optimizer, schedule, train = (values.get(name) for name in ("loss", "optimizer", "schedule", "train"))
+        if (model := values.get("model")) is not None and model.settings.memorises:
+            return  # all of them rest
         if optimizer is not None and train is not None and not optimizer.settings.follows_the_slope:
             for key, allowed in _WITHOUT_SLOPE.items():
                 if (value := getattr(train, key)) not in allowed:
@@ -304,6 +298,16 @@ class Params(Section):
     def overlaid(self, changes: Mapping[str, Any]) -> "Params":
         """This tree with some values replaced; `changes` mirrors the tree. Validated again."""
         return reading.validated(Params, _merged(self.model_dump(), changes), "overlaid values")
+
+    @property
+    def task(self) -> catalogue.Task:
+        """What is learned: what the loss is for; by a network that memorises classes, whatever loss rests beside it."""
+        return "classification" if self.model.settings.memorises else catalogue.LOSSES[self.loss.name].task
+
+    @property
+    def figure(self) -> catalogue.Figure:
+        """What epochs and trials are compared by."""
+        return catalogue.FIGURES[self.task]
 
     @property
     def dropout(self) -> float:

@@ -18,16 +18,15 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
-from models.build import Description, build_network
+from models.build import Description
 from models.classifier import Classifier
-from models.initial import UnfitWeightsError, start_from_file
 from models.losses import LOSSES, balanced_weights
 from models.memoriser import Memoriser
-from models.networks.shape import ImageTooSmallError, Shape
+from models.networks.shape import Shape
 from models.optimizers import OPTIMIZERS
 from models.schedules import SCHEDULES, Horizon, with_warmup
 from models.tasks import TASKS
-from pipeline import paths, seeding
+from pipeline import paths
 from pipeline.data.answers import Answers, require_learnable
 from pipeline.data.augmentation import POLICY, Policy, load_statistics, of_split
 from pipeline.data.loader import Images
@@ -40,6 +39,7 @@ from pipeline.tracking.run import Run
 from pipeline.training.callbacks import Averaging, Progress, Repeatable
 from pipeline.training.checkpoint import Checkpoints, Saver, Stopping
 from pipeline.training.memorising import raw_pixels, require_enough, settled
+from pipeline.training.network import initialised_network, started
 from pipeline.training.recorder import Epoch, Fitted, Recorder
 
 
@@ -79,7 +79,7 @@ class TrainingData:
 
     def seen(self, params: Params) -> Shape:
         """Of the images as the network sees them, with the outputs that the loss's task asks for."""
-        outputs = TASKS[params.loss.task].outputs(len(self.classes), len(self.targets))
+        outputs = TASKS[params.task].outputs(len(self.classes), len(self.targets))
         return self.shape._replace(image_size=params.augment.seen(self.shape.image_size), outputs=outputs)
 
     def policy(self, params: Params) -> Policy:
@@ -160,7 +160,7 @@ def fit(
         train.devices,
         mixing(params.augment, policy.seen, len(learned), params.seed),
         policy.after_it() if params.augment.copies > 0 else policy,
-        params.loss.task,
+        params.task,
         as_they_lie=memorises,
     )
     network = initialised_network(params, data.seen(params))
@@ -171,7 +171,7 @@ def fit(
     recorder = Recorder(
         network,
         averaging.weights if averaging is not None else network.state_dict,
-        params.loss.figure,
+        params.figure,
         run,
         params.tracking.log_every_steps,
         on_epoch,
@@ -198,7 +198,7 @@ def fit(
     with ExitStack() as cleanup:
         cleanup.callback(stopping.close)
         if progress:
-            bar = Progress(recorder, params.loss.figure, train.epochs, batches_per_epoch)
+            bar = Progress(recorder, params.figure, train.epochs, batches_per_epoch)
             cleanup.callback(bar.close)
             callbacks.append(bar)
         trainer = _trainer(
@@ -227,44 +227,6 @@ def fit(
     return recorder.fitted()
 
 
-def initialised_network(params: Params, shape: Shape) -> nn.Module:
-    """The network before its first step: a function of the seed. Raises Mistake where it does not fit the images."""
-    torch.manual_seed(seeding.number(params.seed, "initialisation"))
-    try:
-        network = build_network(params.model.name, params.model.settings, shape, params.dropout)
-    except ImageTooSmallError as error:
-        raise Mistake(f"params.yaml: model.{params.model.name}: {error} (data.image_size, augment.crop_size)") from None
-    size, devices = params.train.batch_size, params.train.devices
-    normalizes = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-    if size is not None and size < 2 * devices and normalizes:
-        raise Mistake(
-            f"params.yaml: train.batch_size: {size} is one image a device, and {params.model.name}'s batch"
-            " normalization needs two; raise it, or use linear or mlp"
-        )
-    return network
-
-
-def initial_weights(params: Params) -> list[Path]:
-    """The file that `params` make a training read beyond its data: of weights to start from, if any."""
-    return [] if params.model.init_from.weights is None else [paths.INITIAL]
-
-
-def started(network: nn.Module, params: Params, file: Path) -> list[nn.Module]:
-    """Have a network start from the weights in `file`, where `params` name some.
-
-    Returns the modules to keep in evaluation mode. Raises Mistake where the weights are not there, or do not fit.
-    """
-    wanted = params.model.init_from
-    if wanted.weights is None:
-        return []
-    try:
-        return start_from_file(network, file, wanted.up_to, wanted.frozen)
-    except FileNotFoundError:
-        raise Mistake(f"{file}: not found; `dvc repro source` brings model.init_from.weights there") from None
-    except UnfitWeightsError as error:
-        raise Mistake(f"params.yaml: model.init_from: {wanted.weights}: {error}") from None
-
-
 def assembled(
     params: Params, network: nn.Module, steps_per_epoch: int, class_weights: Tensor | None = None
 ) -> Classifier:
@@ -277,7 +239,7 @@ def assembled(
     )
     return Classifier(
         network,
-        TASKS[params.loss.task],
+        TASKS[params.task],
         LOSSES[params.loss.name](params.loss.settings),
         params.regularization,
         lambda module: OPTIMIZERS[optimizer.name](

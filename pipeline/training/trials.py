@@ -93,7 +93,7 @@ def _train(order: TrialOrder, data: TrainingData, run: Run, checkpoints: Checkpo
     import optuna
 
     asked = asked_again(order)
-    task, figure = order.params.loss.task, order.params.loss.figure
+    task, figure = order.params.task, order.params.figure
     seen: list[Epoch] = []
 
     def on_epoch(epoch: Epoch) -> None:
@@ -143,7 +143,7 @@ def new_study(params: Params) -> "optuna.Study":
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     else:
         pruner = optuna.pruners.MedianPruner(PRUNER_STARTUP_TRIALS, PRUNER_WARMUP_EPOCHS)
-    direction: Literal["maximize", "minimize"] = "maximize" if params.loss.figure.larger_is_better else "minimize"
+    direction: Literal["maximize", "minimize"] = "maximize" if params.figure.larger_is_better else "minimize"
     return optuna.create_study(direction=direction, pruner=pruner)
 
 

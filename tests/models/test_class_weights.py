@@ -7,17 +7,16 @@ import torch
 from models import catalogue
 from models.classifier import Classifier
 from models.losses import LOSSES, Mixture, balanced_weights, data_loss
+from models.tasks import TASKS
 
 LABELS = torch.tensor([0] * 6 + [1] * 3 + [3])  # of four classes, one without images
 SCORES = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-FREE = catalogue.Regularization(l1=0.0, l2=0.0, dropout=0.0)
+FREE = catalogue.neutral(catalogue.Regularization)
+OF_CLASSES = [name for name, settings in catalogue.LOSSES.items() if settings.task == "classification"]
 
 
 def plain(name: str):
-    values = {"softmax": {"label_smoothing": 0.1}, "svm": {"margin": 1.0}}.get(name)
-    if values is None:
-        pytest.skip(f"{name}: its settings are not named here")
-    return LOSSES[name](catalogue.LOSSES[name](**values))
+    return LOSSES[name](catalogue.example(catalogue.LOSSES[name]))
 
 
 def test_weights_are_n_over_c_times_the_classs_images():
@@ -29,13 +28,21 @@ def test_weights_are_n_over_c_times_the_classs_images():
     assert balanced_weights(torch.arange(12) % 4, 4).tolist() == [1.0] * 4
 
 
-@pytest.mark.parametrize("name", ["softmax", "svm"])
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_an_images_loss_is_multiplied_by_its_classs_weight(name):
     loss, weights = plain(name), balanced_weights(LABELS, 4).double()
     found = data_loss(loss, SCORES, LABELS, weights)
     expected = loss(SCORES, LABELS).numpy() * weights.numpy()[LABELS.numpy()]
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
     assert torch.equal(data_loss(loss, SCORES, LABELS, None), loss(SCORES, LABELS))
+
+
+def test_the_one_score_of_two_classes_is_weighted_by_its_label():
+    labels, scores = torch.tensor([0, 0, 0, 1]), SCORES[:4, :1]
+    found = data_loss(plain("binary_hinge"), scores, labels, balanced_weights(labels, 2).double())
+    signs = np.array([-1, -1, -1, 1])
+    expected = np.maximum(0, 1 - signs * scores[:, 0].numpy()) * np.array([2 / 3, 2 / 3, 2 / 3, 2])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
 
 
 def test_each_part_of_a_mixed_image_has_its_own_weight():
@@ -50,7 +57,8 @@ def test_each_part_of_a_mixed_image_has_its_own_weight():
 def test_training_is_weighted_and_validation_is_not():
     network = torch.nn.Linear(4, 4).double()
     weights = balanced_weights(LABELS, 4).double()
-    module = Classifier(network, plain("softmax"), FREE, lambda _: None, lambda *_: 1.0, weights)
+    task = TASKS["classification"]
+    module = Classifier(network, task, plain("softmax"), FREE, lambda _: None, lambda *_: 1.0, None, weights)
     losses = plain("softmax")(network(SCORES).float(), LABELS)
     assert module.training_step((SCORES, LABELS), 0)["loss"].item() == pytest.approx(
         (losses * weights[LABELS]).mean().item(), rel=1e-6

@@ -12,7 +12,8 @@ from pipeline import initial, paths, search, source
 from pipeline.errors import Mistake
 from pipeline.params import Params
 from pipeline.training.checkpoint import Checkpoints
-from pipeline.training.fit import TrainingData, fit, initialised_network
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.network import initialised_network
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def test_a_search_that_reaches_another_network_is_refused_before_its_first_trial
 
 def test_the_copys_content_is_what_the_work_depends_on(data, small_params):
     from pipeline.state import work
-    from pipeline.training.fit import initial_weights
+    from pipeline.training.network import initial_weights
 
     params = starting(small_params)
     saved(params, data, paths.INITIAL)

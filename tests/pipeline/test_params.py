@@ -588,8 +588,34 @@ def test_a_path_without_meaning_for_the_chosen_family(load: Any) -> None:
     for dimension in (rate, batches, clip):
         assert dimension.meaning_in(sgd) is None
         assert dimension.meaning_in(drawn) == "random_search follows no slope"
+    (rise,) = load(space(schedule={"one_cycle": {"rise": {"low": 0.1, "high": 0.5}}})).space
+    assert (rise.meaning_in(sgd), rise.meaning_in(drawn)) == (None, "random_search follows no slope")
     whole = load(change(train={"batch_size": None}))
     assert batches.meaning_in(whole) == "train.batch_size: null makes one batch an epoch"
+
+
+def test_a_setting_of_what_is_off_has_no_meaning(load: Any) -> None:
+    within = {"low": 0.1, "high": 0.5}
+    beta, dropout = load(space(regularization={"elastic_net_beta": within, "dropout": within})).space[::-1]
+    on, linear = load(change(regularization={"elastic_net": 0.1})), load(change(model={"name": "linear"}))
+    assert (beta.meaning_in(on), beta.meaning_in(linear)) == (None, "regularization.elastic_net is 0")
+    assert (dropout.meaning_in(on), dropout.meaning_in(linear)) == (None, "linear has no hidden activations")
+    both = load(space(regularization={"elastic_net_beta": within, "elastic_net": within}))
+    assert [dimension.meaning_in(both) for dimension in both.space] == [None, None]
+
+
+def test_what_is_learned_follows_from_the_loss_unless_it_rests(load: Any) -> None:
+    numbers = load(change(loss={"name": "l1"}))
+    assert (numbers.task, numbers.figure.name) == ("regression", "mae")
+    plateau = {"name": "plateau", "plateau": {"monitor": "error"}}  # refused where the loss is in force
+    memory = load(change(loss={"name": "l1"}, model={"name": "neighbours"}, schedule=plateau))
+    assert (memory.task, memory.figure.name) == ("classification", "accuracy")
+
+
+def test_a_network_that_memorises_starts_from_nothing(load: Any) -> None:
+    start = {"weights": "model", "up_to": None, "frozen": False}
+    (said,) = mistakes(load, change(model={"name": "neighbours", "init_from": start}))
+    assert said.endswith("init_from.weights: has no meaning for neighbours, which memorises images; set it to null")
 
 
 def test_rules_between_sections_are_told_beside_what_is_wrong_elsewhere(load: Any) -> None:
@@ -599,15 +625,6 @@ def test_rules_between_sections_are_told_beside_what_is_wrong_elsewhere(load: An
     assert [line.split(": ")[1] for line in said] == ["evaluate.mistakes", "train.clip_norm"]
     assert len(mistakes(load, change(**search, train={"clip_norm": 1.0, "epochs": 0}))) == 1
     assert len(mistakes(load, change(optimizer={"name": "random_search"}, train={"clip_norm": 1.0}))) == 1
-
-
-def test_a_loss_for_another_task_is_refused_with_those_that_fit(load: Any) -> None:
-    numbers = load(change(loss={"name": "huber"})).loss
-    numbers.require_task("regression")
-    with pytest.raises(
-        Mistake, match=r"loss\.name: huber is for regression, these data are for class.*; use softmax, svm,"
-    ):
-        numbers.require_task("classification")
 
 
 def test_what_copies_are_made_of_has_no_meaning_in_a_search(load: Any) -> None:

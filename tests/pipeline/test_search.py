@@ -133,6 +133,10 @@ def test_what_has_no_meaning_is_skipped(tracked_params):
     [
         ({"model": {"convnet": {"stages": {"low": 1, "high": 6}}}}, r"at least 32x32 .*\n.*convnet\.stages reaches 6"),
         ({"train": {"batch_size": {"low": 1, "high": 8}}}, r"one image a device.*\n.*train\.batch_size reaches 1"),
+        (  # each alone agrees with the file
+            {"train": {"batch_size": {"choices": [8, None]}, "accumulate_batches": {"low": 1, "high": 2}}},
+            r"one batch an epoch.*\n.*accumulate_batches reaches 2 and train\.batch_size reaches null; narrow one of",
+        ),
     ],
 )
 def test_a_space_with_impossible_networks_is_refused_before_the_first_trial(tracked_params, space, said):

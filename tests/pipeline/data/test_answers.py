@@ -32,7 +32,7 @@ def test_what_fits_is_learned(loss, answers):
 @pytest.mark.parametrize(
     ("loss", "answers", "why"),
     [
-        ("softmax", POSE, r"softmax needs classes, but .* digits has targets \(x, y\), .* use l2.* or smooth_l1"),
+        ("softmax", POSE, r"softmax needs classes, but .* digits has targets \(x, y\), .* use l1, l2.* or huber"),
         ("binary_hinge", POSE, "binary_hinge needs classes"),
         ("localisation", POSE, "localisation needs classes"),
         ("l2", DIGITS, r"l2 learns numbers, .* has 10 classes and no targets; use softmax.* \(data\.table\.targets\)"),
@@ -43,6 +43,15 @@ def test_what_fits_is_learned(loss, answers):
 def test_what_does_not_fit_is_refused(loss, answers, why):
     with pytest.raises(Mistake, match=rf"params\.yaml: loss\.name: {why}"):
         require_learnable(params(loss), answers)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "binary_hinge", "l2", "localisation"])
+def test_what_memorises_needs_classes_whatever_loss_rests(loss):
+    memory = params(loss, model={"name": "neighbours"}, augment={"cutmix": 1.0}, evaluate={"tta": "flip"})
+    for answers in (DIGITS, TWO, SHAPES):
+        require_learnable(memory, answers)
+    with pytest.raises(Mistake, match=r"model\.name: neighbours votes for classes, .* \(x, y\).* loss\.name l1"):
+        require_learnable(memory, POSE)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from pipeline.data.mixing import mixing
 from pipeline.data.store import Split, open_split
 from pipeline.errors import Mistake
 from pipeline.params import Params
-from pipeline.training.fit import TrainingData, fit, initialised_network
+from pipeline.training.fit import TrainingData, fit
+from pipeline.training.network import initialised_network
 from pipeline.training.recorder import DivergedError, Epoch, copied
 
 
@@ -175,11 +176,11 @@ def test_a_plateau_of_the_error_lowers_the_rate(data, small_params):
     plateau = {"name": "plateau", "plateau": {"monitor": "error", "patience_epochs": 0, "factor": 0.1}}
     fitted = fit(small_params(optimizer={"lr": 1e-9}, schedule=plateau), data)
     assert [epoch.lr for epoch in fitted.history] == pytest.approx([1e-9, 1e-9, 1e-10])
-    assert fitted.best.validation.error == pytest.approx(1 - fitted.best.val_accuracy)
+    assert fitted.best.validation.error == pytest.approx(1 - fitted.best.val_figure)
 
 
 def test_a_loss_for_another_task_is_refused(data, small_params):
-    with pytest.raises(Mistake, match=r"loss\.name: l2 is for regression, these data are for classification"):
+    with pytest.raises(Mistake, match=r"loss\.name: l2 learns numbers, but data\.source digits has 3 classes"):
         fit(small_params(loss={"name": "l2"}), data)
 
 

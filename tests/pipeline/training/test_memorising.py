@@ -73,10 +73,10 @@ def test_one_pass_over_raw_images_and_the_history_of_one_epoch(data, neighbours,
     assert torch.equal(fitted.network.images, torch.from_numpy(np.array(data.train.images).reshape(90, -1)))
     assert fitted.network.labels.tolist() == data.train.labels.tolist()
     probabilities = shares(data.train, data.validation, 1)
-    assert epoch.val_accuracy == (probabilities.argmax(1) == data.validation.labels).mean()
+    assert epoch.val_figure == (probabilities.argmax(1) == data.validation.labels).mean()
     loss = -np.log(probabilities[np.arange(30), data.validation.labels]).mean()
     assert epoch.val_loss == pytest.approx(loss, rel=1e-6)
-    assert (epoch.epoch, epoch.step, epoch.train_loss, epoch.train_accuracy, epoch.lr) == (1, 0, None, None, None)
+    assert (epoch.epoch, epoch.step, epoch.train_loss, epoch.train_figure, epoch.lr) == (1, 0, None, None, None)
 
 
 def test_colour_images_are_memorised_channel_by_channel(project, neighbours):
@@ -89,7 +89,7 @@ def test_colour_images_are_memorised_channel_by_channel(project, neighbours):
     (paths.AUGMENTED / "policy.json").unlink()
     save_statistics(data.statistics, fit_statistics(images), neighbours().augment)
     fitted = fit(neighbours(k=1), data)
-    assert fitted.best.val_accuracy == 1.0  # each finds itself
+    assert fitted.best.val_figure == 1.0  # each finds itself
     assert torch.equal(fitted.network.images.reshape(20, 3, 8, 8), torch.from_numpy(images).permute(0, 3, 1, 2))
 
 
@@ -128,7 +128,7 @@ def test_more_neighbours_than_images_are_refused_before_anything_is_memorised(da
 def test_as_many_neighbours_as_images(data, neighbours):
     """30 votes each: the nearer class in sum."""
     fitted = fit(neighbours(k=90), data)
-    assert fitted.best.val_accuracy > 0.6
+    assert fitted.best.val_figure > 0.6
 
 
 class Killed(BaseException):
@@ -191,7 +191,7 @@ def test_k_and_the_distance_are_searched_and_nothing_else(data, neighbours, caps
     assert {name for name in rows[0] if "." in name} == {"model.neighbours.k", "model.neighbours.distance"}
     for row in rows:
         own = neighbours(k=int(row["model.neighbours.k"]), distance=row["model.neighbours.distance"])
-        assert float(row["val_accuracy"]) == fit(own, data).best.val_accuracy
+        assert float(row["val_accuracy"]) == fit(own, data).best.val_figure
 
 
 def test_the_stage_writes_a_model_that_answers_the_same_everywhere(data, neighbours, monkeypatch):
@@ -207,7 +207,7 @@ def test_the_stage_writes_a_model_that_answers_the_same_everywhere(data, neighbo
     model = load_model(paths.MODEL)
     assert torch.equal(model.network.images, fitted.network.images)
     probabilities = predict(model, data.validation, "cpu", "validation")
-    assert (probabilities.argmax(1) == data.validation.labels).mean() == fitted.best.val_accuracy
+    assert (probabilities.argmax(1) == data.validation.labels).mean() == fitted.best.val_figure
     losses = model.loss_per_image(
         torch.from_numpy(np.array(data.validation.images)), torch.from_numpy(data.validation.labels)
     )
@@ -221,7 +221,7 @@ def test_the_stage_writes_a_model_that_answers_the_same_everywhere(data, neighbo
     client = mlflow.MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("retrace").experiment_id])
     assert not {"train/loss", "train/accuracy", "lr"} & set(run.data.metrics)
-    assert run.data.metrics["val/accuracy"] == fitted.best.val_accuracy
+    assert run.data.metrics["val/accuracy"] == fitted.best.val_figure
     assert train.NEIGHBOURS in {file.path.split("/")[-1] for file in client.list_artifacts(run.info.run_id)}
     (logged,) = client.search_logged_models([run.info.experiment_id])
     mlflow.set_tracking_uri(uri)
@@ -243,7 +243,7 @@ def test_points_of_the_plane_have_no_sheet(project, neighbours):
     paths.MODEL.mkdir(parents=True)
     train.write_model(paths.MODEL, params, data, fitted)
     assert not (paths.MODEL / train.NEIGHBOURS).exists()
-    assert fitted.best.val_accuracy == 1.0
+    assert fitted.best.val_figure == 1.0
 
 
 def test_check_says_what_rests_and_how_long_comparing_takes(neighbours):

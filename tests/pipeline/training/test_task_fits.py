@@ -58,11 +58,11 @@ def test_learns_and_repeats_bit_for_bit(task_of, task):
     torch.manual_seed(999)
     second = fit(params, data)
     assert result(first) == result(second)
-    figure = params.loss.figure
+    figure = params.figure
     better = max if figure.larger_is_better else min
     assert first.best.val_figure == better(epoch.val_figure for epoch in first.history)
     assert better(first.best.val_figure, GOOD[task]) == first.best.val_figure
-    guessed = _guessed(params.loss.task, data)
+    guessed = _guessed(params.task, data)
     assert better(first.best.val_figure, guessed) == first.best.val_figure
 
 
@@ -86,7 +86,7 @@ def test_tables_and_metrics_have_the_figures_name(task_of, tmp_path):
     names = {name for name, _, _ in points(tmp_path / "run")}
     assert names >= {"train/mae", "val/mae", "train/mae_step", "train/loss", "val/loss"}
     assert not {name for name in names if "accuracy" in name}
-    (first, *_) = csv.DictReader(io.StringIO(train.history_table(fitted.history, params.loss.figure)))
+    (first, *_) = csv.DictReader(io.StringIO(train.history_table(fitted.history, params.figure)))
     assert list(first) == ["epoch", "step", "train_loss", "train_mae", "val_loss", "val_mae", "lr"]
 
 

@@ -9,7 +9,8 @@ from pipeline.data.augmentation import render
 from pipeline.errors import Mistake
 from pipeline.inference import predict
 from pipeline.params import Params
-from pipeline.training.fit import TrainingData, describe, fit, initialised_network
+from pipeline.training.fit import TrainingData, describe, fit
+from pipeline.training.network import initialised_network
 
 
 @pytest.fixture
