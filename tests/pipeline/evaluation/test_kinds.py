@@ -175,6 +175,8 @@ def test_the_files_of_a_localisation(evaluated):
     written_files = set(files(paths.EVALUATION))
     assert written_files >= {"plots/confusion.png", "plots/mistakes.png", "per_class.csv", "confusion.csv"}
     assert "test localisation accuracy" in html
+    assert html.count("loss, the localisation accuracy and the learning rate") == 1
+    assert 'alt="Learning curves: loss, localisation accuracy and learning rate by epoch"' in html
     assert html.count("<figure>") == min(3, len(found) - sum(found))
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline import paths
 from pipeline.params import Params, load
 from pipeline.studies import learning_rate, paths_2d, runner
 from pipeline.studies.base import Figures, Job, Point
-from pipeline.studies.table import STUDIES, page
+from pipeline.studies.table import STUDIES, expected, page
 from pipeline.training.recorder import Fitted
 from tests.conftest import ROOT
 from tests.pipeline.studies.conftest import files, study
@@ -173,6 +174,13 @@ def test_the_list_has_every_question(project: Path, capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(STUDIES)
     assert all(found.question in line for found, line in zip(STUDIES.values(), lines, strict=True))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_says_its_command_and_the_figures_to_expect(name: str) -> None:
+    said = sys.modules[STUDIES[name].points.__module__].__doc__ or ""
+    assert f"\n    retrace study {name}\n" in said
+    assert re.search(r"\d", expected(STUDIES[name])), "numbers that were measured, not an opinion"
 
 
 def test_the_page_of_studies_is_current() -> None:
