@@ -77,8 +77,8 @@ def notices(chosen: Params) -> list[str]:
         lines.append(f"optimizer.lr, schedule: without meaning for {chosen.optimizer.name}, which follows no slope")
         if chosen.model.settings.drops_out and chosen.dropout > 0:
             lines.append(
-                f"regularization.dropout: with {chosen.dropout:g}, {chosen.optimizer.name} judges what it draws and what"
-                " it has by different units; 0 compares like with like"
+                f"regularization.dropout: with {chosen.dropout:g}, {chosen.optimizer.name} judges what it draws and"
+                " what it has by different units; 0 compares like with like"
             )
     schedule, trial_epochs = chosen.schedule, chosen.search.epochs or chosen.train.epochs
     if chosen.search.trials > 1 and schedule.name == "step" and schedule.settings.every_epochs >= trial_epochs:
