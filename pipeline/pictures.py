@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline import drawing
 from pipeline.data.text import shown
-from pipeline.drawing import INK as _INK
-from pipeline.drawing import PAPER
-from pipeline.drawing import fitted as _fitted
-from pipeline.drawing import font as _font
-from pipeline.drawing import png as _png
+from pipeline.drawing import INK, PAPER
 from pipeline.plane import AXES, HUES, are_points, plane
 
 if TYPE_CHECKING:
@@ -53,13 +50,13 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
         raise ValueError("a contact sheet needs at least one row")
     if are_points(rows[0][1]):
         return _scatter(rows)
-    font = _font(_FONT_SIZE)
+    font = drawing.font(_FONT_SIZE)
     height, width = rows[0][1].shape[1:3]
     factor = max(1.0, _TARGET_SIDE // max(height, width)) * min(1.0, _LARGEST_SIDE / max(height, width))
     height, width = max(1, round(height * factor)), max(1, round(width * factor))  # as drawn
     cell_height, cell_width = height + _GAP, width + _GAP
     columns = columns or max(1, *(len(images) for _, images in rows))
-    captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
+    captions = [drawing.fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
     text_width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
     lines = [max(1, -(-len(images) // columns)) for _, images in rows]  # rows of images under each caption
     heights = [max(count * cell_height, _LINE_HEIGHT) for count in lines]
@@ -73,22 +70,22 @@ def contact_sheet(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: int | 
     top = _MARGIN
     for caption, (_, images), room in zip(captions, rows, heights, strict=True):
         middle = top + min(cell_height - _GAP, room) / 2
-        draw.text((left - 12, middle), caption, fill=_INK, font=font, anchor="rm")
+        draw.text((left - 12, middle), caption, fill=INK, font=font, anchor="rm")
         for place, pixels in enumerate(images):
             x = left + place % columns * cell_width
             y = top + place // columns * cell_height
             draw.rectangle((x - 1, y - 1, x + width, y + height), outline=_FRAME)
             sheet.paste(_resized(pixels, width, height), (x, y))
         top += room + 2 * _GAP
-    return _png(sheet)
+    return drawing.png(sheet)
 
 
 def _scatter(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> bytes:
     """The plane with the points (n, 1, 1, 2) of all rows, each in a colour of its own; the captions beside it."""
     from PIL import Image, ImageDraw
 
-    font = _font(_FONT_SIZE)
-    captions = [_fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
+    font = drawing.font(_FONT_SIZE)
+    captions = [drawing.fitted(shown(caption), font, _CAPTION_WIDTH) for caption, _ in rows]
     width = max(int(np.ceil(font.getlength(caption))) for caption in captions)
     height = max(_PLANE_SIDE, len(rows) * _LINE_HEIGHT)
     sheet = Image.new("RGB", (_PLANE_SIDE + width + 3 * _MARGIN + 16, height + 2 * _MARGIN), PAPER)
@@ -97,8 +94,8 @@ def _scatter(rows: Sequence[tuple[str, NDArray[np.uint8]]]) -> bytes:
     for row, caption in enumerate(captions):
         x, y = _PLANE_SIDE + 2 * _MARGIN, _MARGIN + row * _LINE_HEIGHT + _LINE_HEIGHT // 2
         draw.ellipse((x, y - 4, x + 8, y + 4), fill=HUES[row % len(HUES)])
-        draw.text((x + 16, y), caption, fill=_INK, font=font, anchor="lm")
-    return _png(sheet)
+        draw.text((x + 16, y), caption, fill=INK, font=font, anchor="lm")
+    return drawing.png(sheet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,7 @@ def grid_sheet(
     """
     from PIL import Image, ImageDraw
 
-    font, small = _font(_FONT_SIZE), _font(_SMALL_FONT_SIZE)
+    font, small = drawing.font(_FONT_SIZE), drawing.font(_SMALL_FONT_SIZE)
     first = rows[0][1][0].images
     side = max(first.shape[1:3])
     side = side * (target_side // side) if side <= target_side else min(side, _LARGEST_TILE)
@@ -149,10 +146,10 @@ def grid_sheet(
     draw = ImageDraw.Draw(sheet)
     for column, heading in enumerate(headings):
         middle = left + column * (width + _MARGIN) + width / 2
-        draw.text((middle, _MARGIN), heading, fill=_INK, font=font, anchor="mm")
+        draw.text((middle, _MARGIN), heading, fill=INK, font=font, anchor="mm")
     for number, (caption, cells) in enumerate(rows):
         y = top + number * (height + 2 * _GAP)
-        draw.text((left - 2 * _GAP - 2, y + side / 2), caption, fill=_INK, font=font, anchor="rm")
+        draw.text((left - 2 * _GAP - 2, y + side / 2), caption, fill=INK, font=font, anchor="rm")
         for column, cell in enumerate(cells):
             x = left + column * (width + _MARGIN)
             draw.text(
@@ -163,7 +160,7 @@ def grid_sheet(
                 frame = (at - rim, y - rim, at + side + rim - 1, y + side + rim - 1)
                 draw.rectangle(frame, outline=cell.ink or _FRAME, width=rim)
                 sheet.paste(picture, (at, y))
-    return _png(sheet)
+    return drawing.png(sheet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,13 +185,13 @@ def mistakes(wrong: Sequence[Mistaken], names: Sequence[str], *, columns: int = 
     side, gap, line = 128, 14, 17  # 128: small images usually are a power of two wide
     columns = max(1, min(columns, len(wrong)))
     rows = -(-len(wrong) // columns)
-    font = _font(12)
+    font = drawing.font(12)
     width = max(gap + columns * (side + gap), 300)
     height = gap + rows * (side + 2 * line + gap + 4) if wrong else 60
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     if not wrong:
-        draw.text((gap, 20), "No image was classified wrongly.", fill=_INK, font=font)
+        draw.text((gap, 20), "No image was classified wrongly.", fill=INK, font=font)
     for number, mistake in enumerate(wrong):
         row, column = divmod(number, columns)
         x, y = gap + column * (side + gap), gap + row * (side + 2 * line + gap + 4)
@@ -202,12 +199,12 @@ def mistakes(wrong: Sequence[Mistaken], names: Sequence[str], *, columns: int = 
         sheet.paste(tile, (x + (side - tile.width) // 2, y + (side - tile.height) // 2))
         for verb, number_of_class, probability, colour, below in (
             ("said", mistake.predicted, mistake.probability_predicted, _WRONG, 4),
-            ("is", mistake.actual, mistake.probability_actual, _INK, 4 + line),
+            ("is", mistake.actual, mistake.probability_actual, INK, 4 + line),
         ):
             share = f" ({percent(probability)})"
-            text = _fitted(f"{verb} {names[number_of_class]}", font, side - font.getlength(share)) + share
+            text = drawing.fitted(f"{verb} {names[number_of_class]}", font, side - font.getlength(share)) + share
             draw.text((x, y + side + below), text, fill=colour, font=font)
-    return _png(sheet)
+    return drawing.png(sheet)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +219,7 @@ def exhibition(sections: Sequence[tuple[str, Sequence[Exhibit]]], *, columns: in
     """A PNG of exhibits under the titles of their sections; all of one section have equally many images."""
     from PIL import Image, ImageDraw
 
-    side, gap, line, font, title_font = 112, 14, 16, _font(11), _font(15)
+    side, gap, line, font, title_font = 112, 14, 16, drawing.font(11), drawing.font(15)
     cell = 2 * side + _GAP  # two images, or one and room for its name
     rows = [-(-len(exhibits) // columns) for _, exhibits in sections]
     tall = [side + line * max((len(one.lines) for one in exhibits), default=0) + gap for _, exhibits in sections]
@@ -231,7 +228,7 @@ def exhibition(sections: Sequence[tuple[str, Sequence[Exhibit]]], *, columns: in
     draw = ImageDraw.Draw(sheet)
     top = gap
     for (title, exhibits), height, whole in zip(sections, tall, heights, strict=True):
-        draw.text((gap, top), title, fill=_INK, font=title_font)
+        draw.text((gap, top), title, fill=INK, font=title_font)
         for number, exhibit in enumerate(exhibits):
             row, column = divmod(number, columns)
             x, y = gap + column * (cell + gap), top + _LINE_HEIGHT + gap // 2 + row * height
@@ -241,9 +238,11 @@ def exhibition(sections: Sequence[tuple[str, Sequence[Exhibit]]], *, columns: in
                 draw.rectangle((left - 1, y - 1, left + tile.width, y + tile.height), outline=_FRAME)
                 sheet.paste(tile, (left, y))
             for place, text in enumerate(exhibit.lines):
-                draw.text((x, y + side + 2 + place * line), _fitted(shown(text), font, cell), fill=_INK, font=font)
+                draw.text(
+                    (x, y + side + 2 + place * line), drawing.fitted(shown(text), font, cell), fill=INK, font=font
+                )
         top += whole
-    return _png(sheet)
+    return drawing.png(sheet)
 
 
 def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
@@ -252,7 +251,7 @@ def small_png(image: NDArray[np.uint8], largest: int = 128) -> bytes:
 
     picture = _picture(image)
     picture.thumbnail((largest, largest), Image.Resampling.LANCZOS)
-    return _png(picture)
+    return drawing.png(picture)
 
 
 def percent(share: float) -> str:

@@ -33,6 +33,11 @@ TASKS: dict[str, dict[str, Any]] = {
         "train": {"epochs": 10},
     },
 }
+PLOTS = {
+    "pose": {"predicted", "errors", "mistakes"},
+    "shapes": {"confusion", "mistakes"},
+    "points": {"confusion", "mistakes"},
+}
 FIGURE = {"pose": "mae", "shapes": "localisation_accuracy", "points": "accuracy"}
 
 
@@ -91,7 +96,9 @@ def test_the_tasks_own_figure_is_everywhere(learned):
     assert figure in run(project, "retrace", "summary").stdout
     assert "artifacts/evaluation/metrics.json" in run(project, "dvc", "metrics", "show").stdout
     run(project, "dvc", "plots", "show")
-    assert (project / "dvc_plots/index.html").stat().st_size > 0
+    shown = (project / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert {plot for plot in PLOTS[name] if f"artifacts_evaluation_plots_{plot}.png" in shown} == PLOTS[name]
+    assert "artifacts_model_learning_curves.png" in shown
 
 
 def test_the_search_takes_the_better_trial(learned):

@@ -81,6 +81,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     path.write_text(text.getvalue(), encoding="utf-8")
 
 
+def write_plots(folder: Path, pictures: Mapping[str, bytes]) -> None:
+    """PNGs by name, in a folder of their own: `dvc plots` shows whatever a task has there."""
+    (folder / "plots").mkdir()
+    for name, png in pictures.items():
+        (folder / "plots" / f"{name}.png").write_bytes(png)
+
+
 def lists(values: NDArray[Any]) -> "pa.ListArray":
     """Rows (N, K) as a Parquet column of lists."""
     import pyarrow as pa

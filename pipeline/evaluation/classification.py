@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline import figures, metrics, pictures, report
 from pipeline.data.store import Split
-from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet
+from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet, write_plots
 from pipeline.metrics import Evaluation
 from pipeline.pictures import Mistaken
 from pipeline.report import AveragedOver, ClassCount, Common, Content, Picture
@@ -36,8 +36,8 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
     write_tables(folder, test)
     columns = columns_of(test, subject.test_paths)
     write_parquet(folder / "predictions.parquet", columns, {"classes": test.classes})
-    (folder / "confusion.png").write_bytes(content.confusion.light)
-    (folder / "mistakes.png").write_bytes(pictures.mistakes(content.mistakes, figures.labels(test.classes)))
+    mistakes = pictures.mistakes(content.mistakes, figures.labels(test.classes))
+    write_plots(folder, {"confusion": content.confusion.light, "mistakes": mistakes})
     (folder / "report.html").write_text(report.render(content), encoding="utf-8")
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline import figures, metrics, pictures, report
 from pipeline.data.store import Split
 from pipeline.evaluation import classification
-from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_parquet
+from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_parquet, write_plots
 from pipeline.metrics import Evaluation
 from pipeline.report import Common, Content
 
@@ -127,8 +127,8 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
         "iou": test.overlaps,
     }
     write_parquet(folder / "predictions.parquet", columns, {"classes": test.classes})
-    (folder / "confusion.png").write_bytes(content.confusion.light)
-    (folder / "mistakes.png").write_bytes(pictures.mistakes(mistakes, figures.labels(test.classes)))
+    sheet = pictures.mistakes(mistakes, figures.labels(test.classes))
+    write_plots(folder, {"confusion": content.confusion.light, "mistakes": sheet})
     pngs = [
         (mistake, pictures.small_png(mistake.image, largest=2 * _SIDE), float(test.overlaps[i]))
         for mistake, i in zip(mistakes, worst, strict=True)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipeline import figures, pictures, report
 from pipeline.data.store import Split
 from pipeline.data.text import shown
-from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet
+from pipeline.evaluation.base import Kind, Subject, asked_for, lists, write_csv, write_parquet, write_plots
 from pipeline.pictures import Exhibit
 from pipeline.report import Common, Picture
 
@@ -190,9 +190,12 @@ def _write(folder: Path, common: Common, subject: Subject, splits: Mapping[str, 
         ),
     )
     write_parquet(folder / "predictions.parquet", _columns(test, subject.test_paths), {"targets": test.names})
-    (folder / "scatter.png").write_bytes(content.scatter.light)
-    (folder / "errors.png").write_bytes(content.histogram.light)
-    (folder / "mistakes.png").write_bytes(_sheet(content.worst))
+    plots = {
+        "predicted": content.scatter.light,
+        "errors": content.histogram.light,
+        "mistakes": _sheet(content.worst),
+    }
+    write_plots(folder, plots)
     pngs = [(missed, pictures.small_png(missed.image)) for missed in content.worst]
     rows = list(zip(test.rows, content.spreads, strict=True))
     page = report.page("regression.html.jinja", content=content, missed=pngs, rows=rows)

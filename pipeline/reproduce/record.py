@@ -118,6 +118,9 @@ def target(runs: Runs, run_id: str, scratch: Path) -> tuple[Record, str | None]:
         )
     if "retrace.stage" not in run.tags:
         raise Mistake(f"{run.run_id}: no run of retrace (it has no tag retrace.stage); name one that a stage made")
+    if run.stage == "study":
+        name = run.tags.get("retrace.study", "NAME")
+        raise Mistake(f"{run.run_id}: a study is no stage; `retrace study {name}` makes it again, in the present code")
     if run.status != "FINISHED":
         raise Mistake(
             f"{run.run_id}: its {run.stage} is {run.status}: there is no result to make again; name a finished run"

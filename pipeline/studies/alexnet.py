@@ -4,7 +4,7 @@
 
 The form for small images at an eighth of its widths, on shapes of 32 x 32 pixels in colour, from few images.
 
-Expect: see below.
+Expect: not measured at its full size yet (18 trainings of a few minutes each).
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,9 @@
 
     retrace study batch_normalization
 
-Expect: see below.
+Expect: after 8 epochs of about 11 steps: with it 32.9 ± 4.6 % at rate 0.003, best 78.8 ± 3.5 % at 0.03, 74.5 ± 15 %
+at 0.3; without 13.4 ± 3.2 %, best 54.6 ± 1.7 % at 0.1, 35.5 ± 19 % at 0.3: it learns faster at every rate, and over a
+wider range of them.
 """
 
 from collections.abc import Mapping, Sequence

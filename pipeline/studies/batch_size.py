@@ -2,7 +2,8 @@
 
     retrace study batch_size
 
-Expect: see below.
+Expect: after 30 epochs of one rate, training loss by batch size: 32 0.020, 64 0.044, 128 0.082, 256 0.13, full set
+0.46. By step of the optimizer the curves nearly coincide: what counts at this rate is how many steps are taken.
 """
 
 from collections.abc import Mapping, Sequence

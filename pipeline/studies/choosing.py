@@ -7,7 +7,9 @@ are dealt out anew into a small set to learn from, as many to choose on, a "test
 which is what each choice is worth in truth. Optimism: the accuracy that the chooser saw, less that truth. A fifth of
 all labels are drawn at random, so that k matters.
 
-Expect: see below.
+Expect: optimism, with standard errors: training data +38.7 ± 0.6 points (k = 1 is perfect there, and worth 61.3 %),
+test data +2.9 ± 0.8, validation data +1.3 ± 0.8, folds -2.8 ± 0.9 (they learn from a fifth less). The last three
+choose as well: 68.5 % in truth.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,12 @@
 
     retrace study cost
 
-Expect: see below. Times are this machine's: everything but the accuracies lies in measured/.
+Times are this machine's: everything but the accuracies lies in measured/.
+
+Expect: with all 3,900 training images 5-NN 79.0 %, linear 63.8 %, the convolutional network 56.1 % (after five
+epochs). From 244 to 3,900 images, on a busy machine: 5-NN trains in under 1 ms and predicts in 2.8 to 6.4 ms, growing
+with the images; linear trains in 1.3 to 4.1 s, the convolutional network in 4.2 to 15 s, and a prediction takes 0.1
+and 0.2 to 0.5 ms, whatever their number.
 """
 
 from collections.abc import Mapping, Sequence

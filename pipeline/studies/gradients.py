@@ -2,7 +2,9 @@
 
     retrace study gradients
 
-Expect: see below.
+Expect: forward differences are best with a step of 1e-7, relative error 4e-8; central ones with 3e-5, error 8e-11. Of
+1.1 million parameters backpropagation takes as long as 3.4 evaluations (0.013 s), central differences would take 3
+hours.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,7 +2,9 @@
 
     retrace study learning_rate
 
-Expect: see below.
+Expect: 0.7 is good, training loss 0.001 after 20 epochs; 0.001, 0.01 and 0.1 are low and still falling (1.34, 0.21,
+0.018); 1.2 jumps and then stays at 2.31, as good as guessing, since its units have died; 10 becomes infinite in the
+first epoch. Without momentum; between 0.9 and 1.2 which of the last two comes is a matter of chance.
 """
 
 import math

@@ -2,7 +2,8 @@
 
     retrace study mlp_cnn
 
-Expect: see below.
+Expect: convolutional, 18 thousand parameters, 87.7 ± 1.6 %; fully connected with as many 59.9 ± 7.7 %; with 23 times
+as many 80.9 ± 1.7 %.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,7 +21,7 @@ def predictions(
 
     from models.nearest import plain
 
-    flat = [torch.from_numpy(np.ascontiguousarray(images).reshape(len(images), -1)) for images in (queries, memory)]
+    flat = [torch.from_numpy(np.array(images).reshape(len(images), -1)) for images in (queries, memory)]
     found, indices = (tensor.numpy() for tensor in plain.nearest(flat[0], flat[1], max(counts), distance))
     away = found.astype(np.float64) if distance == "l1" else np.sqrt(found)
     voted = labels[indices]  # Q, k

@@ -2,7 +2,8 @@
 
     retrace study neighbour_regions
 
-Expect: see below.
+Expect: validation accuracy L1 81.7 %, L2 81.7 % with k = 1; 86.7 and 88.3 % with k = 15 (60 points). With k = 1 the
+two differ on 3.3 % of the plane.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,7 +4,8 @@
 
 The images outside test are dealt out into five folds; each is validated on once, with the other four for a memory.
 
-Expect: see below.
+Expect: k = 3 is best under both: L1 98.4 ± 0.9 %, L2 98.5 ± 0.5 %; k = 1 98.2 ± 0.5 and 98.4 ± 0.4 %; at k = 99 about
+90 %. The distances do not differ by more than the folds do.
 """
 
 from collections.abc import Mapping, Sequence

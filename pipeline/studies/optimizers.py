@@ -2,7 +2,8 @@
 
     retrace study optimizers
 
-Expect: see below.
+Expect: training loss after 15 epochs, each rule at its best rate: Adam 0.0002, momentum 0.0003, Nesterov 0.0005,
+RMSProp 0.0006, Adagrad 0.003, SGD 0.008. One seed: the order of the first four is luck.
 """
 
 import math

@@ -5,7 +5,9 @@
 The ravine is f = (x^2 + 40 y^2) / 2, from (-2, 0.5); the saddle f = (x^2 - y^2) / 2 + y^4 / 4, from (-1.5, 0.001),
 whose minima lie at (0, +-1). A path has arrived where f is within 1 % of its way down.
 
-Expect: see below.
+Expect: steps until 99 % of the way down is done: in the ravine SGD 37, zigzagging; momentum 31, Nesterov 31, Adagrad
+21, RMSProp 20, Adam 39; past the saddle SGD 170, momentum 175, Nesterov 171, where the slope is small; Adagrad 18,
+RMSProp 17, Adam 38, which rescale it. Other rates give other steps.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -31,7 +31,7 @@ def shown_points(split: "Split") -> Figures:
 
 
 def mapped(job: Job) -> Figures:
-    """The work of a point: a fit, its classes at every place of the plane, and some validation points."""
+    """The work of a point: a fit, the classes at every place by its best epoch's weights, some validation points."""
     from dataclasses import replace
 
     done, data = job.fit(), job.data

@@ -60,8 +60,9 @@ def curves(
     log: str = "",
     limits: tuple[float, float] | None = None,
     marker: str | None = "o",
+    ticks: Sequence[float] | None = None,
 ) -> bytes:
-    """One panel of lines. log: which axes are logarithmic, of "xy"; limits: of y."""
+    """One panel of lines. log: which axes are logarithmic, of "xy"; limits: of y; ticks: of x."""
     figure, grid = canvas(1, 1, 6.4, 4.2)
     axes = grid[0, 0]
     lines(axes, series, marker=marker, markersize=3)
@@ -70,6 +71,9 @@ def curves(
         axes.set_xscale("log")
     else:
         axes.xaxis.get_major_locator().set_params(integer=True)
+    if ticks is not None:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
     if "y" in log:
         axes.set_yscale("log")
     if limits is not None:

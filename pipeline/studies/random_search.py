@@ -6,7 +6,8 @@ Random search draws 1,000 sets of weights and keeps the best; gradient descent f
 that of batches. Each look of random search and each step of gradient descent goes through the whole training set; SGD
 is given as many epochs as there are steps in a twentieth of that.
 
-Expect: see below.
+Expect: validation accuracy 23 % for random search after 1,000 tries (guessing: 10 %), 96.3 % for gradient descent
+after as many steps, 96.3 % for minibatch SGD after 50 passes.
 """
 
 from collections.abc import Mapping, Sequence

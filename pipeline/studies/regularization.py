@@ -2,7 +2,10 @@
 
     retrace study regularization
 
-Expect: see below.
+Expect: validation accuracy dropout 97.6 ± 0.3 %, elastic net 97.5 ± 0.3 %, L2 97.5 ± 0.3 %, L1 97.4 ± 0.3 %, max-norm
+97.3 ± 0.2 %, none 97.2 ± 0.2 %: on the digits hardly more than the seeds' spread. Without any, training accuracy lies
+2.8 points above validation. L1 brings 37 % of the weights near zero, the most. (With dropout, training accuracy is
+that of the thinned network.)
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ Random cubics f(x) = sum a_i x_i + sum M_ij x_i x_j / 2 + sum C_ijk x_i x_j x_k 
 symmetric. Newton's method from random starts finds critical points, where the gradient is zero; the signs of the
 Hessian's eigenvalues say what each is.
 
-Expect: see below.
+Expect: of random cubics 0 % in one dimension, 80 % in two, 95 % in three, all from four on.
 """
 
 import itertools

@@ -5,7 +5,8 @@
 A linear classifier is trained on a few images that it can separate, until no margin is violated; then all its weights
 are multiplied by a factor c, and each loss is computed again on the same images.
 
-Expect: see below.
+Expect: the SVM's loss is 0 for W and for 2W: W is not unique. Softmax falls from 0.68 to 0.15, and on for ever. With
+0.01 sum W² one W is the best: W itself for the SVM, 2W for softmax.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ def scaled(job: Job) -> Figures:
 
     data = job.data
     few = part(data.train, np.arange(min(IMAGES, len(data.train))))
-    done = job.fit(data=replace(data, train=few))
+    done = job.fit(data=replace(data, train=few, validation=few))  # the best epoch is that of the least loss on them
     scores = outputs(done.trained, few, data, job.params).double()
     labels = torch.from_numpy(few.labels)
     weights = torch.cat([value.detach().flatten() for value in done.trained.parameters() if value.dim() > 1])
@@ -74,7 +75,10 @@ def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
     ]
     series = {name: (FACTORS, values) for name, values in sums.items()}
     limit = 1.3 * max(max(found["svm"]), max(found["softmax"]), sums[list(sums)[2]][two])
-    picture = curves("Losses of c W", "factor c", "loss", series, log="x", limits=(-0.02 * limit, limit), marker=None)
+    picture = curves(
+        "Losses of c W", "factor c", "loss", series,
+        log="x", limits=(-0.02 * limit, limit), marker=None, ticks=(0.25, 0.5, 1, 2, 4, 8),
+    )  # fmt: skip
     return Report(verdict, rows, {"losses": picture})
 
 
@@ -90,7 +94,7 @@ STUDY = Study(
             "loss": {"name": "svm", "svm": {"margins": "all", "margin": 1.0}},
             "regularization": {"dropout": 0.0, "l1": 0.0, "l2": 0.0},
             "optimizer": {
-                "name": "sgd", "lr": 0.01, "momentum": 0.0,
+                "name": "sgd", "lr": 0.02, "momentum": 0.0,
                 "sgd": {"nesterov": False, "rate_inside": False, "weight_decay": 0.0},
             },
             "schedule": {"name": "constant"},

@@ -2,7 +2,8 @@
 
     retrace study small_networks
 
-Expect: see below.
+Expect: on the spiral 1 x 4 units 56 %, 2 x 4 75 %, 1 x 32 94 %, 2 x 32 100 %; 2 x 32 with tanh 97 %, GELU 100 %,
+sigmoid 67 %, which has hardly begun. Ring and xor: 95 % and more with any of them.
 """
 
 from collections.abc import Mapping, Sequence

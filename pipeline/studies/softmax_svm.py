@@ -2,7 +2,9 @@
 
     retrace study softmax_svm
 
-Expect: see below.
+Expect: softmax 95.9 ± 0.2 % (rate 0.1), one against all 95.5 ± 0.1 %, worst margin 95.5 ± 0.4 %, all margins 95.0 ±
+0.7 %, squared hinge 94.6 ± 0.4 % (rate 0.003): little between them, if each has its own rate. About 360 images to
+learn from.
 """
 
 from collections.abc import Mapping, Sequence

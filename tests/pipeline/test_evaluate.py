@@ -33,8 +33,8 @@ SIDE = 4
 BIAS = (0.0, 0.003, 0.006, 0.009)  # less than one grey value, so that no two scores are equal
 COUNTS = {"data/prepared/train": 40, "data/prepared/validation": 24, "data/test": 60}
 OUTPUTS = (
-    "metrics.json", "predictions.parquet", "per_class.csv", "confusion.csv", "confusion.png", "mistakes.png",
-    "report.html",
+    "metrics.json", "predictions.parquet", "per_class.csv", "confusion.csv", "plots/confusion.png",
+    "plots/mistakes.png", "report.html",
 )  # fmt: skip
 
 
@@ -161,6 +161,11 @@ def expected(finished: tuple[Path, Recorder]) -> dict[str, tuple[NDArray[np.floa
     return result
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    """Of a folder and those in it, by their paths in it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
@@ -168,7 +173,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_all_outputs_are_there_and_nothing_else(finished: tuple[Path, Recorder]):
     folder = finished[0] / paths.EVALUATION
-    assert sorted(path.name for path in folder.iterdir()) == sorted(OUTPUTS)
+    assert sorted(files(folder)) == sorted(OUTPUTS)
     assert sorted(path.name for path in folder.parent.iterdir()) == ["evaluation", "model"]
 
 
@@ -461,11 +466,11 @@ BREAKAGES: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_bad_input_is_named_and_the_old_outputs_stay(project: Path, name: str):
-    before = {path.name: path.read_bytes() for path in (project / paths.EVALUATION).iterdir()}
+    before = files(project / paths.EVALUATION)
     breakage, said = BREAKAGES[name]
     breakage(project)
     with pytest.raises(Mistake) as caught:
         run_in(project)
     assert said in str(caught.value)
-    assert {path.name: path.read_bytes() for path in (project / paths.EVALUATION).iterdir()} == before
+    assert files(project / paths.EVALUATION) == before
     assert len(list((project / "artifacts").iterdir())) == 2  # no scratch folder is left

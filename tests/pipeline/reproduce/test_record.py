@@ -31,6 +31,7 @@ def test_a_run_with_its_lineage(tmp_path):
     [
         ({"is_deleted": True}, LINEAGE, ["deleted", "mlflow runs restore"]),
         ({"status": "KILLED"}, LINEAGE, ["KILLED", "finished run"]),
+        ({"stage": "study", "tags": {"retrace.study": "cost"}}, LINEAGE, ["no stage", "`retrace study cost`"]),
         ({}, None, ["no lineage", "dvc repro --force --single-item train"]),
         ({"tags": {"retrace.commit": "--upload-pack=evil"}}, LINEAGE, ["names no commit"]),
         ({}, {**LINEAGE, "outputs.json": ["x"]}, ["outputs.json", "damaged"]),

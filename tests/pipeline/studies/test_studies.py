@@ -4,18 +4,20 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import paths
-from pipeline.params import load
-from pipeline.studies import runner
-from pipeline.studies.base import Point
+from pipeline.params import Params, load
+from pipeline.studies import learning_rate, paths_2d, runner
+from pipeline.studies.base import Figures, Job, Point
 from pipeline.studies.table import STUDIES, page
+from pipeline.training.recorder import Fitted
 from tests.conftest import ROOT
 from tests.pipeline.studies.conftest import files, study
 
-QUICK = ("loss_curves", "paths_2d", "neighbours", "learning_rate")  # the others are as quick each, but many
+QUICK = ("loss_curves", "paths_2d", "neighbours")  # the others take some seconds each
 SMALL = {
     "cost": ["data.shapes.images=200"],
     "mlp_cnn": ["data.shapes.images=200"],
@@ -54,41 +56,62 @@ def test_a_study_answers_its_question(name: str, project: Path, capsys: pytest.C
     assert not list((project / ".retrace" / "state" / "study").glob("*")), "a finished study leaves no state"
 
 
-def test_equal_work_gives_equal_bytes_whatever_the_workers_and_touches_nothing_of_the_user(project: Path) -> None:
+@pytest.mark.parametrize("name", ["paths_2d", pytest.param("learning_rate", marks=pytest.mark.long)])
+def test_equal_work_gives_equal_bytes_whatever_the_workers_and_touches_nothing_of_the_user(
+    name: str, project: Path
+) -> None:
     (project / "data").mkdir(exist_ok=True)
     (project / "data" / "mine.txt").write_text("mine")
     found = []
     for workers in ("1", "2"):
-        assert study("learning_rate", *tiny("learning_rate"), "--workers", workers) == 0
-        found.append(files(project / paths.STUDIES / "learning_rate"))
+        assert study(name, *tiny(name), "--workers", workers) == 0
+        found.append(files(project / paths.STUDIES / name))
     assert found[0] == found[1]
     assert sorted(path.name for path in (project / "data").iterdir()) in (["mine.txt"], ["mine.txt", "raw"])
     assert sorted(path.name for path in (project / "artifacts").iterdir()) == ["studies"]
 
 
-def test_an_interrupted_study_goes_on_without_doing_a_point_twice(
+def test_an_interrupted_study_goes_on_without_working_on_a_point_twice(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert study("paths_2d") == 0
+    whole = files(project / paths.STUDIES / "paths_2d")
+    worked: list[str] = []
+    real, interrupts = paths_2d.walked, [KeyboardInterrupt]
+
+    def counting(job: Job) -> Figures:
+        if len(worked) == 5 and interrupts:
+            raise interrupts.pop()
+        worked.append(f"{job.params.optimizer.name} {job.params.optimizer.momentum} {job.settings['surface']}")
+        return real(job)
+
+    monkeypatch.setattr(paths_2d, "walked", counting)
+    assert study("paths_2d") == 130
+    assert len(worked) == 5
+    assert study("paths_2d") == 0
+    assert len(worked) == 12
+    assert files(project / paths.STUDIES / "paths_2d") == whole
+
+
+@pytest.mark.long
+def test_an_interrupted_fit_of_a_study_is_not_trained_twice(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pipeline.training.fit as fitting
 
     assert study("learning_rate", *tiny("learning_rate")) == 0
     whole = files(project / paths.STUDIES / "learning_rate")
     trained: list[float] = []
-    real = fitting.fit
+    real, interrupts = fitting.fit, [KeyboardInterrupt]
 
-    def counting(params, data, **named):  # type: ignore[no-untyped-def]
+    def counting(params: Params, data: fitting.TrainingData, **named: Any) -> Fitted:
         if len(trained) == 3 and interrupts:
-            interrupts.pop()
-            raise KeyboardInterrupt
+            raise interrupts.pop()
         trained.append(params.optimizer.lr)
         return real(params, data, **named)
 
-    interrupts = [None]
     monkeypatch.setattr(fitting, "fit", counting)
     assert study("learning_rate", *tiny("learning_rate")) == 130
-    assert len(trained) == 3
     assert study("learning_rate", *tiny("learning_rate")) == 0
-    assert len(trained) == len(set(trained)) == 6
+    assert trained == list(learning_rate.RATES)
     assert files(project / paths.STUDIES / "learning_rate") == whole
 
 

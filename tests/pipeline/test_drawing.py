@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.canvas import fitted, font, wrapped
+from pipeline.drawing import fitted, font, wrapped
 
 FONT = font(11)
 
