@@ -75,6 +75,11 @@ def notices(chosen: Params) -> list[str]:
         return lines + _machine_notices(chosen)
     if not chosen.optimizer.settings.follows_the_slope:
         lines.append(f"optimizer.lr, schedule: without meaning for {chosen.optimizer.name}, which follows no slope")
+        if chosen.model.settings.drops_out and chosen.dropout > 0:
+            lines.append(
+                f"regularization.dropout: with {chosen.dropout:g}, {chosen.optimizer.name} judges what it draws and"
+                " what it has by different units; 0 compares like with like"
+            )
     schedule, trial_epochs = chosen.schedule, chosen.search.epochs or chosen.train.epochs
     if chosen.search.trials > 1 and schedule.name == "step" and schedule.settings.every_epochs >= trial_epochs:
         lines.append(
@@ -204,6 +209,8 @@ def estimate(chosen: Params, images: Images) -> Estimate:
     batches = min(batches, chosen.train.limit_batches or batches)
     trials = chosen.search.trials
     step_seconds, measured, device, parameters = _time_steps(chosen, batch, images)
+    if not chosen.optimizer.settings.follows_the_slope:
+        step_seconds *= 2  # it judges two sets of weights
     return Estimate(
         steps=batches * chosen.train.epochs,
         search_steps=batches * (chosen.search.epochs or chosen.train.epochs) * trials,

@@ -300,6 +300,27 @@ def test_a_network_too_deep_for_the_images_is_told(shipped: Params) -> None:
         check.estimate(deep, check.Images(1000, None, None, 10))
 
 
+def test_a_batch_too_small_to_normalize_is_told(shipped: Params) -> None:
+    """In the words of search and train, before a step is timed: maps of one pixel would end it in torch."""
+    resnet = {"name": "resnet", "resnet": {"depth": 18, "form": "imagenet", "width_factor": 0.1}}
+    single = shipped.overlaid({"model": resnet, "data": {"image_size": 32}, "train": {"batch_size": 1}})
+    with pytest.raises(Mistake, match=r"params\.yaml: train\.batch_size: 1 is one image a device, and resnet's batch"):
+        check.estimate(single, check.Images(1000, None, None, 10))
+
+
+def test_random_search_is_told_what_dropout_does_to_it(shipped: Params) -> None:
+    drawn = {"optimizer": {"name": "random_search", "momentum": None}}
+    said = "regularization.dropout: with 0.1, random_search judges"
+    for changes, told in [
+        ({}, True),
+        ({"regularization": {"dropout": 0.0}}, False),
+        ({"model": {"name": "linear"}}, False),
+    ]:
+        notices = check.notices(shipped.overlaid(drawn | changes))
+        assert any(line.startswith(said) for line in notices) == told
+    assert not any(line.startswith(said) for line in check.notices(shipped))
+
+
 # --- doctor -----------------------------------------------------------------------------------------------------------
 
 

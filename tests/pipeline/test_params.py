@@ -607,7 +607,10 @@ def test_a_setting_of_what_is_off_has_no_meaning(load: Any) -> None:
 def test_what_is_learned_follows_from_the_loss_unless_it_rests(load: Any) -> None:
     numbers = load(change(loss={"name": "l1"}))
     assert (numbers.task, numbers.figure.name) == ("regression", "mae")
-    plateau = {"name": "plateau", "plateau": {"monitor": "error"}}  # refused where the loss is in force
+    plateau = {
+        "name": "plateau",
+        "plateau": {"monitor": "error", "patience_epochs": 1, "factor": 0.1},
+    }  # refused where the loss is in force
     memory = load(change(loss={"name": "l1"}, model={"name": "neighbours"}, schedule=plateau))
     assert (memory.task, memory.figure.name) == ("classification", "accuracy")
 

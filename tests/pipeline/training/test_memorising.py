@@ -27,7 +27,7 @@ OFFLINE = {"uri": "http://127.0.0.1:9", "drain_seconds": 0.0}
 # All that has no meaning here, and would change or refuse something where it had one.
 RESTING = {
     "augment": {"rotation_degrees": 20.0, "brightness": 0.3, "mixup": 1.0, "normalization": "channel"},
-    "loss": {"name": "svm"},
+    "loss": {"name": "l1"},
     "regularization": {"dropout": 0.5, "l1": 0.1},
     "train": {
         "epochs": 9, "batch_size": 7, "accumulate_batches": 3, "limit_batches": 2, "early_stopping_epochs": 1,
@@ -201,7 +201,7 @@ def test_the_stage_writes_a_model_that_answers_the_same_everywhere(data, neighbo
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     paths.SEARCH.mkdir(parents=True)
     paths.BEST.write_text("model:\n  neighbours:\n    k: 4\n    distance: l1\n")
-    params = neighbours(k=1, tracking={"uri": None, "drain_seconds": 0.0})
+    params = neighbours(k=1, loss={"name": "l1"}, tracking={"uri": None, "drain_seconds": 0.0})
     train.run(params)
     fitted = fit(neighbours(k=4, distance="l1"), data)
     model = load_model(paths.MODEL)
