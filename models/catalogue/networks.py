@@ -185,7 +185,7 @@ class Resnet(Network):
             SmallVariant("", settings, size),
             SmallVariant("stochastic_depth=0.5", settings.model_copy(update={"stochastic_depth": 0.5}), size),
             SmallVariant("depth=18,form=imagenet", settings.model_copy(update={"depth": 18, **published}), 32),
-            SmallVariant("depth=50,form=imagenet", settings.model_copy(update={"depth": 50, **published}), 32),
+            SmallVariant("depth=50,form=imagenet", settings.model_copy(update={"depth": 50, **published}), 48),
         ]
 
 
