@@ -179,13 +179,13 @@ class Resnet(Network):
 
     @classmethod
     def small_variants(cls) -> list[SmallVariant]:
+        """Not of depth 50: so many normalizations of a few values carry any step across kinks; tests have its block."""
         settings, size = cls.small()
         published = {"form": "imagenet", "width_factor": 1 / 32}
         return [
             SmallVariant("", settings, size),
             SmallVariant("stochastic_depth=0.5", settings.model_copy(update={"stochastic_depth": 0.5}), size),
             SmallVariant("depth=18,form=imagenet", settings.model_copy(update={"depth": 18, **published}), 32),
-            SmallVariant("depth=50,form=imagenet", settings.model_copy(update={"depth": 50, **published}), 48),
         ]
 
 

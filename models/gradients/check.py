@@ -15,7 +15,7 @@ TOLERANCE = 1e-6  # of the relative error |a - n| / (|a| + |n|), by norms over a
 MOST_LEFT_OUT = 0.25  # share of a tensor's coordinates: beyond it the rest says too little of the tensor
 COORDINATES = 12  # drawn from each tensor; of functions of many tensors fewer, but 3 at least
 _IN_ALL = 150
-_SHORTER = 16  # the second step, where there is a kink within the first
+_SHORTER = (16, 64)  # where there is a kink within the step: this share of it, then that
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TensorCheck:
     shape: tuple[int, ...]
     checked: int  # coordinates, those at kinks among them
     kinks: int  # coordinates with a kink within the step
-    left_out: int  # of these, the ones that have it within a sixteenth of the step, too
+    left_out: int  # of these, the ones that have it within every shorter step, too
     kink: Kink | None  # the one with the largest jump, for an example
     error: float  # reverse mode against central differences, where there is no kink; 0 where both are zero
     forward_error: (
@@ -112,8 +112,9 @@ def check(function: Function, *, coordinates: int = COORDINATES, seed: int = 0) 
     """Compare the gradients of every tensor at up to `coordinates` of its numbers, drawn from `seed`.
 
     Costs one tangent a tensor, and four evaluations a coordinate; four more where a kink is within the step: a
-    sixteenth of it may end before the kink. Both gradients count as zero where their norms are below what rounding lets
-    a difference of values tell (32 eps |f| / h a coordinate): a bias before a batch normalization.
+    sixteenth of it may end before the kink, or a 64th, beyond which rounding would tell. Both gradients count as zero
+    where their norms are below what rounding lets a difference of values tell (32 eps |f| / h a coordinate): a bias
+    before a batch normalization.
     """
     generator = torch.Generator().manual_seed(seed)
     coordinates = min(coordinates, max(3, _IN_ALL // len(function.at)))
@@ -130,7 +131,10 @@ def check(function: Function, *, coordinates: int = COORDINATES, seed: int = 0) 
             between = time.process_time()
             typical = math.sqrt(sum(slopes.central**2 for slopes in found) / len(found))
             rough = [place for place, slopes in enumerate(found) if slopes.is_rough(typical)]
-            again = {place: numerical.slopes(one, at, indices[place], value.item(), _SHORTER) for place in rough}
+            again: dict[int, numerical.Slopes] = {}
+            for shorter in _SHORTER:
+                again |= {place: numerical.slopes(one, at, indices[place], value.item(), shorter) for place in rough}
+                rough = [place for place in rough if again[place].is_rough(typical)]
             begun_forward = time.process_time()
             forward = automatic.tangent(one, at, direction)[1]
             forward_seconds += time.process_time() - begun_forward

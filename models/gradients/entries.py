@@ -92,7 +92,7 @@ def penalties() -> Iterator[Function]:
     chosen = {name: off.model_copy(update={name: getattr(on, name)}) for name in catalogue.Regularization.model_fields}
     together = {_title("all together", choice): settings for choice, settings in [("", on), *variants(on)]}
     for name, settings in {**chosen, **together}.items():
-        network = _generic(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5)))
+        network = generic(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5)))
         weights = [weight.detach() for weight in penalized(network, settings)]
         if penalty(weights, settings) is not None:
             at = {f"W{number}": weight for number, weight in enumerate(weights, 1)}
@@ -123,19 +123,19 @@ def networks(name: str, loss: str = "softmax") -> Iterator[Function]:
         wanted = answers(settings.task, IMAGES, generator)
         shape = Shape(channels=3, image_size=variant.image_size, outputs=wanted.outputs)
         with _seeded():
-            network = _generic(build_network(name, variant.settings, shape, _DROPOUT))
+            network = generic(build_network(name, variant.settings, shape, _DROPOUT))
             images = torch.randn(IMAGES, 3, shape.image_size, shape.image_size, dtype=torch.float64)
             network.train()(images + 0.5)  # moves the batch statistics, which evaluation then uses
         at = {parameter: tensor.detach() for parameter, tensor in network.named_parameters()} | {"images": images}
         evaluating = _objective(network.eval(), LOSSES[loss](settings), wanted.targets)
-        training = _objective(_by_the_batch(network), LOSSES[loss](settings), wanted.targets)
+        training = _objective(by_the_batch(network), LOSSES[loss](settings), wanted.targets)
         under = "" if loss == "softmax" else f"under {loss}"
         yield Function(_title(name, variant.choice, under), evaluating, at)
         if training(at) != evaluating(at):
             yield Function(_title(name, variant.choice, under, "(training)"), training, at)
 
 
-def _by_the_batch(network: nn.Module) -> nn.Module:
+def by_the_batch(network: nn.Module) -> nn.Module:
     """A copy in training mode that keeps no running statistics: they are no part of the function."""
     return torch.func.replace_all_batch_norm_modules_(copy.deepcopy(network)).train()
 
@@ -159,7 +159,7 @@ def _seeded() -> Iterator[None]:
         yield
 
 
-def _generic(network: nn.Module) -> nn.Module:
+def generic(network: nn.Module) -> nn.Module:
     """In float64, at a point that is nothing special: weights from N(0, 2 / fan-in) (He 2015), all else moved a little.
 
     Where weights, scales or biases are zero at first, gradients would be zero too, or stand at kinks.

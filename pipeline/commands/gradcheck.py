@@ -164,8 +164,8 @@ def _about_kinks(checks: "list[Check]", corners: "list[tuple[str, Corner | None]
     met = [(done, tensor, tensor.kink) for done in checks for tensor in done.tensors if tensor.kink is not None]
     checked = sum(tensor.checked for done in checks for tensor in done.tensors)
     yield "Kinks: the corners of ReLU, max pooling, hinges, absolute values. The slope jumps there, and a"
-    yield "difference across one gives a mean of both sides. There a sixteenth of the step is tried; what"
-    yield "has its kink within that, too, is left out of the error:"
+    yield "difference across one gives a mean of both sides. There a sixteenth of the step is tried, and a"
+    yield "64th; what has its kink within these, too, is left out of the error:"
     kinks, left_out = sum(tensor.kinks for _, tensor, _ in met), sum(tensor.left_out for _, tensor, _ in met)
     yield f"  {kinks} of {checked} coordinates have a kink within their step; {left_out} are left out"
     if met:

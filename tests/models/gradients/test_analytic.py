@@ -52,7 +52,7 @@ def test_a_dense_layer_by_its_weights():
     ("loss", "by_scores"),
     [
         (catalogue.Softmax(label_smoothing=0.0), analytic.softmax_by_scores),
-        (catalogue.Svm(margin=1.0), analytic.svm_by_scores),
+        (catalogue.Svm(margins="all", margin=1.0), analytic.svm_by_scores),
     ],
 )
 def test_the_linear_classifier_is_the_projects_own_with_its_losses(loss, by_scores):

@@ -1,10 +1,12 @@
 """Every network, loss and penalty of the catalogue has the gradient that differences of its values say."""
 
 import pytest
+import torch
 
 from models import catalogue
 from models.gradients import entries
 from models.gradients.check import Function, check
+from models.networks.resnet import Block, _Variant
 
 LEARNERS = [name for name, entry in catalogue.NETWORKS.items() if not entry.memorises]
 
@@ -21,6 +23,22 @@ def test_network(name):
     assert "images" in functions[0].at
     for function in functions:
         hold(function)
+
+
+def test_a_bottleneck_block():
+    """Alone, in training: a whole ResNet-50 carries any step across kinks (`Resnet.small_variants`)."""
+    generator = torch.Generator().manual_seed(0)
+    variant = _Variant((1,), 4, bottleneck=True)
+    block = entries.by_the_batch(entries.generic(Block(8, 4, 2, variant, survival=1.0)))
+    maps = torch.randn(6, 8, 6, 6, generator=generator, dtype=torch.float64)
+
+    def value(tensors):
+        parameters = dict(tensors)
+        return torch.func.functional_call(block, parameters, (parameters.pop("maps"),)).square().mean()
+
+    at = {name: tensor.detach() for name, tensor in block.named_parameters()} | {"maps": maps}
+    assert len(at) == 13  # four convolutions, each with a normalization of two
+    hold(Function("bottleneck", value, at))
 
 
 @pytest.mark.parametrize("name", catalogue.LOSSES)
@@ -45,7 +63,7 @@ def test_penalties():
 
 def test_normalization_and_dropout_are_checked_in_training_too():
     assert [function.name for function in entries.networks("linear")] == ["linear"]  # the same function in training
-    (plain, training) = list(entries.networks("convnet"))
+    plain, training, *_ = entries.networks("convnet")
     assert training.name == "convnet (training)"
     assert training.value(training.at) != plain.value(plain.at)
     assert training.value(training.at) == training.value(training.at)  # the same activations are dropped
