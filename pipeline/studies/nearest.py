@@ -17,12 +17,10 @@ def predictions(
 
     Of a tie the class whose neighbours are nearer in sum wins, then the smaller label.
     """
-    import torch
+    from models.nearest import search
 
-    from models.nearest import plain
-
-    flat = [torch.from_numpy(np.array(images).reshape(len(images), -1)) for images in (queries, memory)]
-    found, indices = (tensor.numpy() for tensor in plain.nearest(flat[0], flat[1], max(counts), distance))
+    flat = [np.ascontiguousarray(np.asarray(images).reshape(len(images), -1)) for images in (queries, memory)]
+    found, indices = search.nearest(flat[0], flat[1], max(counts), distance)
     away = found.astype(np.float64) if distance == "l1" else np.sqrt(found)
     voted = labels[indices]  # Q, k
     classes = int(labels.max()) + 1

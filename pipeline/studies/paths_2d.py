@@ -10,7 +10,7 @@ Expect: steps until 99 % of the way down is done: in the ravine SGD 37, zigzaggi
 RMSProp 17, Adam 38, which rescale it. Other rates give other steps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,20 +32,8 @@ STEPS = 200
 ARRIVED = 0.01  # of the way down that may be left
 
 
-def ravine(x: Any, y: Any) -> Any:
-    """Its minimum is 0 at (0, 0)."""
-    return (x**2 + 40 * y**2) / 2
-
-
-def saddle(x: Any, y: Any) -> Any:
-    """Flat at (0, 0), which is no minimum; those are -1/4 at (0, +-1)."""
-    return (x**2 - y**2) / 2 + y**4 / 4
-
-
-SURFACES: dict[str, tuple[Callable[[Any, Any], Any], tuple[float, float], float, tuple[float, float, float, float]]] = {
-    "ravine": (ravine, (-2.0, 0.5), 0.0, (-2.3, 0.8, -0.65, 0.65)),
-    "saddle": (saddle, (-1.5, 0.001), -0.25, (-1.8, 0.8, -1.4, 1.4)),
-}
+# What is drawn of each surface of models/surfaces.py: left, right, low, high.
+WINDOWS = {"ravine": (-2.3, 0.8, -0.65, 0.65), "saddle": (-1.8, 0.8, -1.4, 1.4)}
 
 
 def walked(job: Job) -> Figures:
@@ -53,16 +41,17 @@ def walked(job: Job) -> Figures:
     import torch
 
     from models.optimizers import OPTIMIZERS
+    from models.surfaces import SURFACES
 
-    function, start, _, _ = SURFACES[job.settings["surface"]]
-    at = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
+    surface = SURFACES[job.settings["surface"]]
+    at = torch.nn.Parameter(torch.tensor(surface.start, dtype=torch.float64))
     own = job.params.optimizer
     rule = OPTIMIZERS[own.name]([at], own.settings, own.lr, own.effective_momentum)
     path, values = [], []
     for _ in range(STEPS + 1):
         rule.zero_grad()
-        value = function(at[0], at[1])
-        value.backward()
+        value = surface.height(at)
+        value.backward()  # type: ignore[no-untyped-call]
         path.append(at.detach().tolist())
         values.append(value.item())
         rule.step()
@@ -72,7 +61,7 @@ def walked(job: Job) -> Figures:
 def points(params: Params) -> Sequence[Point]:
     return [
         Point(f"{rule} on the {surface}", {"optimizer": settings}, None, walked, {"surface": surface})
-        for surface in SURFACES
+        for surface in WINDOWS
         for rule, settings in RULES.items()
     ]
 
@@ -87,11 +76,16 @@ def arrival(outcome: Outcome, least: float) -> int | None:
 
 @own_style()
 def drawn(outcomes: Mapping[str, Outcome]) -> bytes:
+    import torch
+
+    from models.surfaces import SURFACES
+
     figure, grid = canvas(1, 2, 5.2, 4.4)
-    for axes, (surface, (function, _, _, (left, right, low, high))) in zip(grid[0], SURFACES.items(), strict=True):
+    for axes, (surface, (left, right, low, high)) in zip(grid[0], WINDOWS.items(), strict=True):
         x, y = np.meshgrid(np.linspace(left, right, 240), np.linspace(low, high, 240))
         axes.grid(visible=False)
-        axes.contour(x, y, function(x, y), levels=18, colors=LIGHT.faint, linewidths=0.8)
+        heights = SURFACES[surface].height(torch.from_numpy(np.stack([x, y], axis=-1))).numpy()
+        axes.contour(x, y, heights, levels=18, colors=LIGHT.faint, linewidths=0.8)
         for colour, rule in zip(COLOURS, RULES, strict=False):
             path = np.array(outcomes[f"{rule} on the {surface}"].figures["path"])
             axes.plot(path[:, 0], path[:, 1], color=colour, linewidth=1.3, marker="o", markersize=1.8, label=rule)
@@ -102,16 +96,26 @@ def drawn(outcomes: Mapping[str, Outcome]) -> bytes:
     return png_of(figure)
 
 
+def lowest(surface: str) -> float:
+    """The height of its minima."""
+    import torch
+
+    from models.surfaces import SURFACES
+
+    found = SURFACES[surface]
+    return float(found.height(torch.tensor(found.minima[0], dtype=torch.float64)))
+
+
 def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
     rows = [
         {
             "surface": surface,
             "optimizer": rule,
             "lr": RULES[rule]["lr"],
-            "steps_to_arrive": arrival(outcomes[f"{rule} on the {surface}"], least),
+            "steps_to_arrive": arrival(outcomes[f"{rule} on the {surface}"], lowest(surface)),
             "last_value": outcomes[f"{rule} on the {surface}"].figures["values"][-1],
         }
-        for surface, (_, _, least, _) in SURFACES.items()
+        for surface in WINDOWS
         for rule in RULES
     ]
     said = {
@@ -120,7 +124,7 @@ def report(params: Params, outcomes: Mapping[str, Outcome]) -> Report:
             for row in rows
             if row["surface"] == surface
         )
-        for surface in SURFACES
+        for surface in WINDOWS
     }
     verdict = f"Steps until 99 % of the way down is done. Ravine: {said['ravine']}. Saddle: {said['saddle']}."
     return Report(verdict, rows, {"paths": drawn(outcomes)})

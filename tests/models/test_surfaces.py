@@ -1,4 +1,4 @@
-"""The surfaces' gradients, their low points, what each shows of the update rules, and the share of saddles."""
+"""The surfaces' gradients, their low points, and what each shows of the update rules."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 
 from models import catalogue
 from models.optimizers import OPTIMIZERS
-from models.surfaces import STEEPNESS, SURFACES, saddle_share
+from models.surfaces import STEEPNESS, SURFACES
 
 POINTS = torch.from_numpy(np.random.default_rng(0).normal(size=(20, 2)) * 3)
 SGD = catalogue.Sgd(nesterov=False, rate_inside=False, weight_decay=0.0)
@@ -50,21 +50,21 @@ def path(name: str, optimizer: str, settings: catalogue.Optimizer, lr: float, mo
 
 
 def test_in_the_ravine_plain_descent_zig_zags_and_momentum_gets_further():
-    """At a rate that just does not diverge across, 1.9 / STEEPNESS, the shrinkage along is 1 - 1.9 / 50 a step."""
+    """At a rate that just does not diverge across, 1.9 / STEEPNESS, the shrinkage along is 1 - 1.9 / 40 a step."""
     rate = 1.9 / STEEPNESS
     plain = path("ravine", "sgd", SGD, rate, 0.0, 40)
     assert (plain[1:, 1].sign() == -plain[:-1, 1].sign()).all(), "every step crosses the ravine"
-    assert plain[-1, 0].item() == pytest.approx(-8 * (1 - rate) ** 40)
+    assert plain[-1, 0].item() == pytest.approx(-2 * (1 - rate) ** 40)
     best = (1 + math.sqrt(STEEPNESS)) ** 2  # Polyak 1964: rate 4 / best, momentum ((sqrt k - 1) / (sqrt k + 1))^2
     momentum = path("ravine", "sgd", SGD, 4 / best, (math.sqrt(STEEPNESS) - 1) ** 2 / best, 40)
     surface = SURFACES["ravine"]
-    assert surface.height(momentum[-1]) < 1e-4 * surface.height(plain[-1])
+    assert surface.height(momentum[-1]) < 1e-3 * surface.height(plain[-1])
 
 
 def test_at_the_saddle_plain_descent_waits_and_adagrad_does_not():
     plain = path("saddle", "sgd", SGD, 0.05, 0.0, 40)
     adaptive = path("saddle", "adagrad", catalogue.Adagrad(eps=1e-10), 0.05, None, 40)
-    assert plain[-1].abs().max() < 0.1, "it sits at the saddle"
+    assert plain[-1].abs().max() < 0.2, "it sits at the saddle"
     assert adaptive[-1, 1] > 0.3
 
 
@@ -74,18 +74,3 @@ def test_descent_ends_in_the_nearest_low_point_not_in_the_lowest():
     assert surface.gradient(found).abs().max() < 1e-6
     assert found.round().tolist() == [2.0, -2.0]
     assert surface.height(found) > 1
-
-
-@pytest.mark.parametrize(("dimensions", "exact"), [(1, 0.0), (2, 1 / math.sqrt(2)), (3, 0.5 + math.sqrt(2) / math.pi)])
-def test_the_share_of_saddles_is_the_exact_one_where_that_is_known(dimensions, exact):
-    deviation = math.sqrt(exact * (1 - exact) / 20_000)
-    assert saddle_share(dimensions, 20_000, seed=0) == pytest.approx(exact, abs=4 * deviation + 1e-12)
-
-
-def test_the_share_of_saddles_grows_with_dimension():
-    shares = [saddle_share(dimensions, 4_000, seed=1) for dimensions in (1, 2, 3, 4, 8)]
-    assert shares == sorted(shares)
-    assert shares[0] == 0
-    assert shares[-2] < 1.0
-    assert shares[-1] == 1.0
-    assert saddle_share(3, 100, seed=2) == saddle_share(3, 100, seed=2) != saddle_share(3, 100, seed=3)
