@@ -56,7 +56,8 @@ def test_it_is_of_what_dvc_yaml_names_and_nothing_else(project: Path) -> None:
     assert set(now.dependencies) == {"data/in", "models/networks/convnet.py"}
     assert now.parameters == {
         "seed": 0, "optimizer.lr": 0.1, "model.convnet.width": 32, "model.convnet.stages": 2,
-        "model.convnet.first_depth": 2, "model.convnet.depth": 2,
+        "model.convnet.first_depth": 2, "model.convnet.depth": 2, "model.convnet.activation": "relu",
+        "model.convnet.normalization": "batch", "model.convnet.pooling": "max", "model.convnet.pool_size": 2,
     }  # fmt: skip
     assert fingerprint() == now.fingerprint
 
