@@ -97,7 +97,7 @@ def test_a_clean_commit_is_made_again_bit_for_bit(light):
     status, said = reproduce(light, "augment", MLFLOW_TRACKING_URI=elsewhere, DVC_STAGE="x")
     assert status == 0, said
     assert "verdict: bit-identical" in said
-    assert "5 outputs and 9 points of metrics of source, prepare, augment are equal" in said
+    assert "6 outputs and 9 points of metrics of source, prepare, augment are equal" in said
     assert re.search(r"time: source, prepare, augment: [\d.]+ s, [\d.]+ s when recorded", said)
     assert told() == before
     assert len(runs(light)) == known

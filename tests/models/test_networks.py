@@ -131,7 +131,7 @@ class TestNetwork:
         assert loss.tolist() == pytest.approx((-expected.log())[range(3), range(3)].tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["mlp", "convnet", "alexnet", "vgg", "vgg imagenet", "resnet", "preresnet"])
+@pytest.mark.parametrize("name", ["mlp", "convnet", "alexnet", "vgg", "vgg form=imagenet", "resnet", "preresnet"])
 def test_dropout_changes_training_and_not_evaluation(name):
     module = network(name, dropout=0.5)
     images = noise(name, 4)
@@ -152,7 +152,7 @@ def test_too_small_an_image_names_the_smallest_that_works(name, settings):
 
 
 def test_hidden_units_begin_without_a_bias():
-    hidden = build_network("mlp", SMALL["mlp"], SHAPE, 0.0).hidden
+    hidden = build_network("mlp", SMALL["mlp"].settings, SHAPE, 0.0).hidden
     assert all((layer.bias == 0).all() for layer in hidden if isinstance(layer, torch.nn.Linear))
 
 

@@ -208,7 +208,7 @@ FREE = {
     path: field
     for path, field in LEAVES.items()
     if path[-1] not in ("momentum", "path", "source", "validation_fraction", "test_fraction", "space")
-    and path[-1] not in ("accumulate_batches", "clip_norm", "monitor")
+    and path[-1] not in ("accumulate_batches", "clip_norm", "monitor", "weights")
     and path not in (("optimizer", "name"), ("search", "round"), ("search", "workers"))
     and path[-1] not in ("alternating_flip", "per_class", "per_image")
     and path not in (("model", "init_from", "up_to"), ("model", "init_from", "frozen"), ("model", "resnet", "form"))

@@ -13,7 +13,7 @@ def model_folder(tmp_path):
     from models.build import Description, build_network, save_model
     from models.networks.shape import Shape
 
-    settings = catalogue.NETWORKS["mlp"](width=8, depth=1)
+    settings = catalogue.NETWORKS["mlp"](width=8, depth=1, activation="relu")
     torch.manual_seed(0)
     network = build_network("mlp", settings, Shape(3, 8, 4), 0.1)
     folder = tmp_path / "artifacts" / "model"
