@@ -6,6 +6,7 @@ figures beside each other are of the same kind.
 """
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -140,12 +141,13 @@ def run(params: Params) -> None:
         common = Common(
             model=str(trained.in_force["model.name"]),
             source=params.data.source if params.data.path is None else Path(params.data.path).name,
-            learning_curves=Picture(figures.learning_curves(history), figures.learning_curves(history, dark=True)),
+            learning_curves=_curves(history),
             searched=trained.searched,
             parameters=list(trained.in_force.items()),
             left_out=left_out,
             contact_sheet=Picture(contact_sheet),
             first_layer=_first_layer(model),
+            neighbours=_neighbours(),
         )
         subject = Subject(model, train, validation, test, test_paths, params.evaluate.mistakes, views)
         with paths.replacing(paths.EVALUATION) as (folder,):
@@ -162,6 +164,18 @@ def run(params: Params) -> None:
         f"evaluate: test {splits['test'].told}; validation {splits['validation'].briefly};{averaged}"
         f" report in {paths.EVALUATION / 'report.html'}"
     )
+
+
+def _curves(history: Mapping[str, Sequence[float]]) -> Picture | None:
+    if all(math.isnan(loss) for loss in history["train_loss"]):
+        return None  # what memorises has one epoch, and no training loss
+    return Picture(figures.learning_curves(history), figures.learning_curves(history, dark=True))
+
+
+def _neighbours() -> Picture | None:
+    """What train drew of a model that memorises."""
+    file = paths.MODEL / "neighbours.png"
+    return Picture(file.read_bytes()) if file.is_file() else None
 
 
 def _first_layer(model: "Predictor") -> LayerPicture | None:

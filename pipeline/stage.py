@@ -79,7 +79,7 @@ def guarded(work: Callable[[], int | None]) -> int:
     except Mistake as mistake:
         return _refuse(mistake)
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from here", file=sys.stderr)
+        print("\ninterrupted; the same command goes on from what is kept", file=sys.stderr)
         return ExitStatus.INTERRUPTED
     except OSError as error:
         mistake_found = mistake_in_environment(error)

@@ -68,6 +68,11 @@ def notices(chosen: Params) -> list[str]:
         lines.append("search.trials: 0 switches the search off; train uses the values of params.yaml")
     elif not chosen.space:
         lines.append("search.space: names nothing to search; every trial would repeat params.yaml's own values")
+    elif chosen.search.trials > 1 and all(dimension.meaning_in(chosen) is not None for dimension in chosen.space):
+        lines.append(
+            "search.space: nothing in it has a meaning here, every trial would repeat params.yaml's own values; name"
+            " other keys, or set search.trials: 0"
+        )
     if chosen.search.trials == 1:
         lines.append("search.trials: 1 tries params.yaml's own values only")
     if chosen.model.settings.memorises:

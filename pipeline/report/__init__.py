@@ -70,12 +70,13 @@ class Common:
 
     model: str
     source: str
-    learning_curves: Picture
+    learning_curves: Picture | None  # None: nothing was learned
     searched: Sequence[Searched]
     parameters: Sequence[tuple[str, Any]]  # key and value, those in force
     left_out: Sequence[LeftOut]
     contact_sheet: Picture
     first_layer: LayerPicture | None = field(default=None, kw_only=True)
+    neighbours: Picture | None = field(default=None, kw_only=True)  # of some validation images, where a model has them
 
 
 @dataclass(frozen=True)

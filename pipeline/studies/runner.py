@@ -41,6 +41,16 @@ class Order:
     parent: Parent  # the study's run
     study: str
 
+    @property
+    def state(self) -> Path:
+        """Where the point keeps what it has."""
+        return self.parent.work.folder / f"point-{self.number:03d}"
+
+    @property
+    def ended(self) -> Path:
+        """What came of the point, once it has ended."""
+        return self.state / "outcome.json"
+
 
 def chosen(study: Study, params: Params, own: Tree) -> tuple[Params, list[Point]]:
     """params.yaml, what the study fixes and what the user sets, over one another; and the points of that.
@@ -82,6 +92,9 @@ def run(name: str, study: Study, params: Params, own: Tree, workers: int) -> Rep
             Order(number, point, values, folders[studied.key_of(base)] if base else None, tracked.as_parent, name)
             for number, (point, base, values) in enumerate(zip(points, bases, laid, strict=True))
         ]
+        kept = sum(order.ended.is_file() for order in orders)
+        if kept:
+            print(f"study: {kept} of {len(points)} points are kept from before", flush=True)
         outcomes: dict[str, Outcome] = {}
         for outcome in _done(orders, 1 if study.is_timing else min(workers, len(orders))):
             outcomes[outcome.name] = outcome
@@ -89,7 +102,7 @@ def run(name: str, study: Study, params: Params, own: Tree, workers: int) -> Rep
             refuse_changes(tracked.work)
         report = study.report(under, {point.name: outcomes[point.name] for point in points})
         with paths.replacing(target) as (folder,):
-            write(folder, name, study, report)
+            write(folder, name, study, report, own)
         for file in sorted(target.iterdir()):
             tracked.log_artifact(file)
     return report
@@ -120,22 +133,20 @@ def _done(orders: Sequence[Order], workers: int) -> Iterator[Outcome]:
 def run_point(order: Order) -> Outcome:
     """Do a point's work, record it as a run below the study's, and keep what came of it."""
     work = order.parent.work
-    state = work.folder / f"point-{order.number:03d}"
-    ended = state / "outcome.json"
-    if ended.is_file():
-        return Outcome(**json.loads(ended.read_text(encoding="utf-8")))
+    if order.ended.is_file():
+        return Outcome(**json.loads(order.ended.read_text(encoding="utf-8")))
     tags = {"retrace.study": order.study, "retrace.point": order.point.name, "retrace.trial": str(order.number)}
     with order.parent.child("trial", order.point.name, order.params, tags) as run:
         identity = f"{work.fingerprint} {order.number}"
-        job = Job(order.params, order.point.settings, order.folder, run, state / "fits", identity)
+        job = Job(order.params, order.point.settings, order.folder, run, order.state / "fits", identity)
         figures = order.point.work(job)
         outcome = Outcome(order.point.name, figures, job.measured)
         step = int(figures["epochs"][-1]["step"]) if figures.get("epochs") else 0
         run.log_metrics(dict(_numbers(figures)), step=step)
         run.log_measurements(job.measured, step=step)
     content = {"name": outcome.name, "figures": outcome.figures, "measured": outcome.measured}
-    paths.write_atomically(ended, json.dumps(content).encode())
-    shutil.rmtree(state / "fits", ignore_errors=True)
+    paths.write_atomically(order.ended, json.dumps(content).encode())
+    shutil.rmtree(order.state / "fits", ignore_errors=True)
     return outcome
 
 
@@ -148,17 +159,20 @@ def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 # --- the outputs ------------------------------------------------------------------------------------------------------
 
 
-def write(folder: Path, name: str, study: Study, report: Report) -> None:
-    """The table, the pictures and the verdict of a study; what the machine did lies in a folder of its own."""
+def write(folder: Path, name: str, study: Study, report: Report, own: Tree) -> None:
+    """A study's command, verdict, pictures and table; what the machine did lies in a folder of its own."""
     (folder / RESULTS).write_text(table(report.rows), encoding="utf-8")
     for figure, content in report.figures.items():
         (folder / f"{figure}.png").write_bytes(content)
-    lines = [f"# {name}: {study.question}", "", report.verdict, ""]
+    command = " ".join(["retrace study", name, *(f"-S {key}={value}" for key, value in flattened(own))])
+    fixed = ", ".join(f"{key} {value}" for key, value in flattened(study.fixed) if key not in dict(flattened(own)))
+    lines = [f"# {name}: {study.question}", "", f"`{command}`, where the study itself sets {fixed or 'nothing'}.", ""]
+    lines += [report.verdict, ""]
     lines += [line for figure in report.figures for line in (f"![{figure}]({figure}.png)", "")]
     (folder / REPORT).write_text("\n".join([*lines, *markdown(report.rows), ""]), encoding="utf-8")
     if report.measured is not None:
         (folder / MEASURED).mkdir()
-        write(folder / MEASURED, name, study, report.measured)
+        write(folder / MEASURED, name, study, report.measured, own)
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

@@ -50,13 +50,22 @@ class TrainingParameters:
         return json.dumps({"in_force": dict(self.in_force), "searched": searched}, indent=1) + "\n"
 
 
+def _rests(key: str) -> bool:
+    """Whether a key has no effect on a network that memorises."""
+    section, *rest = key.split(".")
+    used = {"augment": ("crop_size", "copies"), "train": ("threads", "accelerator")}
+    resting = section in ("loss", "regularization", "optimizer", "schedule")
+    return resting or (section in used and rest[0] not in used[section])
+
+
 def training_parameters(own: Params, best: Mapping[str, Any]) -> TrainingParameters:
     """Of params.yaml's own values with the search's `best` laid over them."""
+    memorises = own.model.settings.memorises  # a search changes no family
     operational = {".".join(path) for path, field in leaves() if is_operational(field)}
     in_force = {
         key: value
         for key, value in own.overlaid(best).flat().items()
-        if key.split(".")[0] not in _NOT_OF_TRAINING and key not in operational
+        if key.split(".")[0] not in _NOT_OF_TRAINING and key not in operational and not (memorises and _rests(key))
     }
     before = own.flat()
     return TrainingParameters(in_force, tuple(Searched(name, before.get(name), v) for name, v in flattened(best)))

@@ -374,7 +374,7 @@ def test_as_many_mistakes_as_asked_for_the_worst_first(project: Path, expected: 
 def test_no_search_is_said(project: Path):
     (project / paths.MODEL / "parameters.json").write_text('{"in_force": {"model.name": "linear"}, "searched": []}')
     run_in(project)
-    assert "No search" in (project / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
+    assert "Nothing was searched" in (project / paths.EVALUATION / "report.html").read_text(encoding="utf-8")
 
 
 def test_of_a_folder_the_page_names_the_last_part_only(project: Path):

@@ -149,7 +149,7 @@ def test_the_headline_and_the_tables_say_the_figures(page: Page):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"searched": []}, "No search"),
+        ({"searched": []}, "Nothing was searched"),
         ({"searched": [Searched("optimizer.lr", 0.1, 0.1)]}, "none that was tried did better"),
         ({"left_out": LEFT_OUT[:1]}, "1 file could not be read and was left out"),
         ({"left_out": LEFT_OUT[:3]}, "3 files could not be read and were left out"),

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
         (
             KeyboardInterrupt(),
             ExitStatus.INTERRUPTED,
-            "\ninterrupted; the same command goes on from here\n",
+            "\ninterrupted; the same command goes on from what is kept\n",
         ),
         (OSError(errno.ENOSPC, "full", "data/x"), ExitStatus.MISTAKE, "data/x: no space left on the disk"),
         (PermissionError(errno.EACCES, "no", "data/x"), ExitStatus.MISTAKE, "data/x: not permitted (no); make it"),

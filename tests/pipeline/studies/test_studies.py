@@ -44,7 +44,8 @@ def test_a_study_answers_its_question(name: str, project: Path, capsys: pytest.C
     report = (folder / "report.md").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert STUDIES[name].question in report
-    verdict = report.splitlines()[2]
+    assert report.splitlines()[2].startswith(f"`retrace study {name}")  # how it was made
+    verdict = report.splitlines()[4]
     assert re.search(r"\d", verdict)
     assert verdict in said
     rows = list(csv.DictReader((folder / "results.csv").open(encoding="utf-8")))
