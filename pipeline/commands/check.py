@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import initial, params, paths
 from pipeline.commands import memory
-from pipeline.commands.text import about
+from pipeline.commands.text import about, brief
 from pipeline.data.answers import Answers, notice, require_learnable
 from pipeline.data.augmentation.strengths import unknown_classes
 from pipeline.data.raw.base import TEST, VALIDATION
@@ -20,6 +20,7 @@ from pipeline.params import Params
 
 _MEASURE_SECONDS = 0.7
 _PATIENCE_SECONDS = 3.0  # for fewer than five steps: a slow network, or a machine that is busy otherwise
+_ENOUGH_STEPS = 3  # of fewer the middle says little
 _FIRST_STEPS = 2  # these pay for threads, memory and the choice of kernels
 
 
@@ -198,11 +199,14 @@ class Estimate:
 
     def lines(self) -> list[str]:
         search = f" and {self.search_steps:,} in {self.trials} trials of the search" if self.search_steps else ""
+        measured = f"the middle of {self.measured_steps} forward-backward steps"
+        if self.measured_steps < _ENOUGH_STEPS:
+            measured = f"a guess from {self.measured_steps} forward-backward step{'s' * (self.measured_steps > 1)} only"
         return [
             f"{self.parameters:,} learned numbers; {self.steps:,} optimizer steps to train{search}",
-            f"about {about(self.seconds)} of training at {self.step_seconds * 1000:.3g} ms a step: the middle of"
-            f" {self.measured_steps} forward-backward steps, batches of {self.batch}, timed now on {self.device}."
-            " Validation, augmentation and tracking come on top; pruned trials come off, and what search.workers saves",
+            f"about {about(self.seconds)} of training at {brief(self.step_seconds)} a step: {measured}, batches of"
+            f" {self.batch}, timed now on {self.device}. Validation, augmentation and tracking come on top; pruned"
+            " trials come off, and what search.workers saves",
         ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.commands.text import about
+from pipeline.commands.text import about, brief
 from pipeline.machine import required_device
 from pipeline.params import Params
 from pipeline.training.memorising import require_enough
@@ -34,7 +34,7 @@ class Estimate:
         return [
             f"0 learned numbers; {self.images:,} images are memorised; {passes} {self.queries:,} validation images with"
             " all of them",
-            f"about {about(self.seconds)} of comparing at {self.pair_seconds * 1e9:.3g} ns for two images, timed now"
+            f"about {about(self.seconds)} of comparing at {brief(self.pair_seconds)} for two images, timed now"
             f" on {self.device}. Reading and tracking come on top",
         ]
 

@@ -98,6 +98,14 @@ def figure(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) > 1 else f"{value:.4f}"
 
 
+def brief(seconds: float) -> str:
+    """A short time to three digits: "1.33 µs", "104 ms", "5.77 s"."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
 def about(seconds: float) -> str:
     """How long something will take: "3 s", "12 min", "1.5 h"."""
     if seconds < 60:

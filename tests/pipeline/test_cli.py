@@ -122,7 +122,7 @@ def test_check_accepts_what_is_shipped_and_estimates(clone: Callable[[], Path]) 
     assert (result.returncode, result.stderr) == (0, "")
     assert "1,797 image files in 10 classes" in result.stdout
     assert "380 optimizer steps to train and 684 in 6 trials" in result.stdout
-    assert re.search(r"about [\d.]+ (s|min|h) of training at [\d.e+]+ ms a step", result.stdout)
+    assert re.search(r"about [\d.]+ (s|min|h) of training at [\d.]+ m?s a step", result.stdout)
     assert result.stdout.endswith("params.yaml and dvc.yaml are valid\n")
 
 
