@@ -4,7 +4,9 @@
 
 The form for small images at an eighth of its widths, on shapes of 32 x 32 pixels in colour, from few images.
 
-Expect: not measured at its full size yet (18 trainings of a few minutes each).
+Expect: all of it 41.4 ± 18.4 %; in points against it without dropout +38.7, without crops +25.2, without the colour
+shift -8.3, without decay -13.9, without momentum -18.9. Some 820 steps on 1,300 images are few: what regularizes costs more
+than it gives, momentum pays, and all but the first lie within what seeds do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,7 +73,7 @@ STUDY = Study(
             },
             "loss": {"name": "softmax"},
             "regularization": {"dropout": 0.5, "l1": 0.0, "l2": 0.0},
-            "optimizer": {"name": "alexnet", "lr": 0.01, "momentum": 0.9, "alexnet": {"weight_decay": 0.0005}},
+            "optimizer": {"name": "alexnet", "lr": 0.003, "momentum": 0.9, "alexnet": {"weight_decay": 0.0005}},
             "schedule": {"name": "cosine", "cosine": {"final_fraction": 0.0}},
             "train": {"epochs": 20, "batch_size": 32},
         },
