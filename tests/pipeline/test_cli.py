@@ -1,5 +1,6 @@
 """The command `retrace`: what it prints and how it ends."""
 
+import dataclasses
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import pytest
 
 from pipeline import cli, params
 from pipeline.commands import check, doctor, summary, ui
+from pipeline.commands.text import brief
 from pipeline.errors import ExitStatus, Mistake
 from pipeline.params import Params
 from pipeline.training.parameters import training_parameters
@@ -124,6 +126,19 @@ def test_check_accepts_what_is_shipped_and_estimates(clone: Callable[[], Path]) 
     assert "380 optimizer steps to train and 684 in 6 trials" in result.stdout
     assert re.search(r"about [\d.]+ (s|min|h) of training at [\d.]+ m?s a step", result.stdout)
     assert result.stdout.endswith("params.yaml and dvc.yaml are valid\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(5.774, "5.77 s"), (1.0, "1 s"), (0.10449, "104 ms"), (1.33e-6, "1.33 µs"), (4e-9, "4 ns")]
+)
+def test_short_times_are_told_in_their_unit(seconds: float, said: str) -> None:
+    assert brief(seconds) == said
+
+
+def test_few_steps_are_told_as_a_guess() -> None:
+    few = check.Estimate(10, 0, 5.8, 1, 4, "cpu", 100, 0)
+    assert "5.8 s a step: a guess from 1 forward-backward step only" in few.lines()[1]
+    assert "the middle of 7 forward-backward steps" in dataclasses.replace(few, measured_steps=7).lines()[1]
 
 
 def test_check_tells_every_mistake_of_both_files(clone: Callable[[], Path]) -> None:
@@ -240,6 +255,9 @@ def test_notices_say_what_may_surprise(shipped: Params) -> None:
     drawn = shipped.overlaid({"optimizer": {"name": "random_search", "momentum": None}})
     assert "optimizer.lr, schedule: without meaning for random_search, which follows no slope" in check.notices(drawn)
     assert "search.space.optimizer.lr: skipped, random_search follows no slope" in check.notices(drawn)
+    voting = check.notices(shipped.overlaid({"model": {"name": "neighbours"}}))
+    assert [line for line in voting if line.startswith("search.space: nothing in it has a meaning here")]
+    assert not [line for line in check.notices(drawn) if line.startswith("search.space: nothing")]
     none = shipped.overlaid({"search": {"trials": 0}})
     assert [line for line in check.notices(none) if "switches the search off" in line]
     step = shipped.overlaid({"schedule": {"name": "step", "warmup_epochs": 8}})

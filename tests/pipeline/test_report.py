@@ -173,6 +173,16 @@ def test_a_first_layer_is_shown_under_its_name(kind: str, title: str, page: Page
         assert base64.b64encode(png(value)).decode() in {uri.split(",")[1] for uri in found}
 
 
+def test_of_what_memorises_neighbours_are_shown_and_no_curves(page: Page):
+    shown = Page(report.render(dataclasses.replace(content(), learning_curves=None, neighbours=Picture(png(8)))))
+    assert "Learning curves" in page.text
+    assert "Learning curves" not in shown.text
+    assert "Nearest neighbours" in shown.text
+    assert "Nearest neighbours" not in page.text
+    found = [attributes["src"] or "" for attributes in shown.named("img")]
+    assert base64.b64encode(png(8)).decode() in {uri.split(",")[1] for uri in found}
+
+
 def test_a_faultless_model_is_said_to_be_one():
     perfect = metrics.evaluate(np.eye(3), [0, 1, 2], "abc")
     faultless = dataclasses.replace(content(("a", "b", "c")), test=perfect, mistakes=[])

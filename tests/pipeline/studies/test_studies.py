@@ -74,7 +74,7 @@ def test_equal_work_gives_equal_bytes_whatever_the_workers_and_touches_nothing_o
 
 
 def test_an_interrupted_study_goes_on_without_working_on_a_point_twice(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert study("paths_2d") == 0
     whole = files(project / paths.STUDIES / "paths_2d")
@@ -90,7 +90,9 @@ def test_an_interrupted_study_goes_on_without_working_on_a_point_twice(
     monkeypatch.setattr(paths_2d, "walked", counting)
     assert study("paths_2d") == 130
     assert len(worked) == 5
+    capsys.readouterr()
     assert study("paths_2d") == 0
+    assert "study: 5 of 12 points are kept from before" in capsys.readouterr().out
     assert len(worked) == 12
     assert files(project / paths.STUDIES / "paths_2d") == whole
 

@@ -30,6 +30,14 @@ def test_names_only_what_training_depends_on(small_params):
     assert "model.mlp.width" not in names
 
 
+def test_of_what_memorises_only_what_counts_is_in_force(small_params):
+    names = set(training_parameters(small_params(model={"name": "neighbours"}), {}).in_force)
+    assert {name for name in names if not name.startswith("model.")} == {
+        "seed", "augment.crop_size", "augment.copies", "train.threads", "train.accelerator",
+    }  # fmt: skip
+    assert {"model.name", "model.neighbours.k", "model.neighbours.distance"} <= names
+
+
 @pytest.mark.parametrize(("content", "said"), [(None, "not found"), ("{", "damaged"), ('{"in_force": {}}', "damaged")])
 def test_a_missing_or_damaged_file_is_named(tmp_path, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
